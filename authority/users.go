@@ -1,0 +1,243 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/token"
+	"github.com/sallyport/sallyport/tokenstore"
+)
+
+// NewUser is what creating a user asks for.
+type NewUser struct {
+	AccountID     token.ID
+	Name, Email   string
+	Role          string
+	BusinessUnits []string
+}
+
+// EditUser is a change of a user; nil leaves a field as it is.
+type EditUser struct {
+	Name, Email, Role *string
+	BusinessUnits     *[]string
+	Disabled          *bool
+}
+
+// CreateUser makes a user of an account. The role must be named: it bounds what
+// the user's tokens can do, and is nothing to guess.
+func (a *Authority) CreateUser(ctx context.Context, by By, n NewUser) (token.User, error) {
+	name, err := nameIn("name", n.Name)
+	if err != nil {
+		return token.User{}, err
+	}
+	if err := CheckEmail(n.Email); err != nil {
+		return token.User{}, err
+	}
+	units, err := unitsIn(n.BusinessUnits)
+	if err != nil {
+		return token.User{}, err
+	}
+	var user token.User
+	find := func(s *step) (target, error) {
+		_, err := s.accountFor(n.AccountID)
+		return target{account: n.AccountID}, err
+	}
+	err = a.change(ctx, by, VerbCreateUser, find, func(s *step) error {
+		if err := s.checkRole(n.Role); err != nil {
+			return err
+		}
+		id, err := a.NewID("usr")
+		if err != nil {
+			return err
+		}
+		user = token.User{
+			ID: id, AccountID: n.AccountID, Name: name, Email: n.Email, Role: n.Role, BusinessUnits: units,
+			CreatedAt: s.now, UpdatedAt: s.now,
+		}
+		if err := s.tx.InsertUser(&user); err != nil {
+			return err
+		}
+		s.target.id = string(id)
+		return s.audit(nil, userFields(&user))
+	})
+	if err != nil {
+		return token.User{}, err
+	}
+	return user, nil
+}
+
+// EditUser changes a user. version is the one that was read (If-Match). The
+// user's tokens follow at once: the gate judges them by the role and the state
+// that the user has at the time.
+func (a *Authority) EditUser(ctx context.Context, by By, id token.ID, version int64, e EditUser) (token.User, error) {
+	if e.Name != nil {
+		name, err := nameIn("name", *e.Name)
+		if err != nil {
+			return token.User{}, err
+		}
+		e.Name = &name
+	}
+	if e.Email != nil {
+		if err := CheckEmail(*e.Email); err != nil {
+			return token.User{}, err
+		}
+	}
+	if e.BusinessUnits != nil {
+		units, err := unitsIn(*e.BusinessUnits)
+		if err != nil {
+			return token.User{}, err
+		}
+		e.BusinessUnits = &units
+	}
+	var user token.User
+	find := func(s *step) (target, error) { return s.findUser(id, &user) }
+	err := a.change(ctx, by, VerbEditUser, find, func(s *step) error {
+		if err := checkVersion(version, user.Version); err != nil {
+			return err
+		}
+		was := userFields(&user)
+		set(&user.Name, e.Name)
+		set(&user.Email, e.Email)
+		set(&user.BusinessUnits, e.BusinessUnits)
+		set(&user.Disabled, e.Disabled)
+		if e.Role != nil && *e.Role != user.Role {
+			if err := s.checkRole(*e.Role); err != nil {
+				return err
+			}
+			user.Role = *e.Role
+		}
+		before, after, err := differing(was, userFields(&user))
+		if err != nil || len(after) == 0 {
+			return err
+		}
+		user.UpdatedAt = s.now
+		if err := s.tx.UpdateUser(&user); err != nil {
+			return err
+		}
+		return s.audit(before, after)
+	})
+	if err != nil {
+		return token.User{}, err
+	}
+	return user, nil
+}
+
+func (s *step) checkRole(name string) error {
+	problem := invalid("role", "must be the name of a role, such as owner, admin, member or auditor")
+	if checkRoleName(name) != nil {
+		return problem
+	}
+	_, err := s.tx.Role(name)
+	if errors.Is(err, tokenstore.ErrNotFound) {
+		return problem
+	}
+	return err
+}
+
+func (s *step) findUser(id token.ID, user *token.User) (target, error) {
+	t := target{id: string(id)}
+	if !checkID(id) {
+		return t, refuse(ErrNotFound, "there is no such user")
+	}
+	var err error
+	*user, err = s.tx.User(id)
+	t.account = user.AccountID
+	return t, found(err, "user")
+}
+
+// User shows one user.
+func (a *Authority) User(ctx context.Context, by By, id token.ID) (token.User, error) {
+	var user token.User
+	find := func(s *step) (target, error) { return s.findUser(id, &user) }
+	if err := a.see(ctx, by, VerbShowUser, find, func(*step) error { return nil }); err != nil {
+		return token.User{}, err
+	}
+	return user, nil
+}
+
+// Users lists a page of an account's users, newest first; an empty account lists
+// those of all.
+func (a *Authority) Users(ctx context.Context, by By, account token.ID, p tokenstore.Page) ([]token.User, string, error) {
+	if err := checkFilter("account_id", string(account)); err != nil {
+		return nil, "", err
+	}
+	var (
+		users []token.User
+		next  string
+	)
+	find := func(*step) (target, error) { return target{account: account}, nil }
+	err := a.see(ctx, by, VerbListUsers, find, func(s *step) (err error) {
+		users, next, err = s.tx.Users(account, p)
+		return badCursor(err)
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return users, next, nil
+}
+
+// Limits of an address, by RFC 5321.
+const (
+	maxEmail      = 254
+	maxEmailLocal = 64
+)
+
+// CheckEmail accepts no address, or one plain address: it goes into the envelope
+// and the headers of mails, so that quoted parts, comments, display names, line
+// ends and address literals are refused, and so are characters beyond ASCII,
+// which not every relay takes (a domain of those has an ASCII form).
+func CheckEmail(address string) error {
+	if address == "" {
+		return nil
+	}
+	const field, problem = "email", "must be one plain address such as kim@example.com, in ASCII, of at most 254 characters: no name, quotes, comments or IP address"
+	if len(address) > maxEmail {
+		return invalid(field, problem)
+	}
+	for i := range len(address) {
+		if c := address[i]; c <= ' ' || c > '~' || strings.IndexByte(`"(),:;<>[\]`, c) >= 0 {
+			return invalid(field, problem)
+		}
+	}
+	parsed, err := mail.ParseAddress(address)
+	if err != nil || parsed.Name != "" || parsed.Address != address {
+		return invalid(field, problem)
+	}
+	local, domain, _ := strings.Cut(address, "@")
+	if len(local) > maxEmailLocal || strings.HasPrefix(domain, "-") {
+		return invalid(field, problem)
+	}
+	return nil
+}
+
+// Limits of business units.
+const (
+	maxUnits     = 100
+	maxUnitBytes = 64
+)
+
+// unitsIn sorts business units, drops repetitions and judges them. They travel
+// to the upstream in one header with spaces between, so that a name holds no
+// space, nor what headers use as punctuation.
+func unitsIn(units []string) ([]string, error) {
+	if len(units) > maxUnits {
+		return nil, invalid("business_units", fmt.Sprintf("at most %d", maxUnits))
+	}
+	for i, unit := range units {
+		ok := unit != "" && len(unit) <= maxUnitBytes
+		for j := 0; ok && j < len(unit); j++ {
+			ok = unit[j] > ' ' && unit[j] <= '~' && strings.IndexByte(`",;\`, unit[j]) < 0
+		}
+		if !ok {
+			return nil, invalid(fmt.Sprintf("business_units[%d]", i), fmt.Sprintf(`must be 1 to %d visible ASCII characters other than '"', ',', ';' and '\', without spaces`, maxUnitBytes))
+		}
+	}
+	if len(units) == 0 {
+		return nil, nil
+	}
+	return slices.Compact(slices.Sorted(slices.Values(units))), nil
+}
