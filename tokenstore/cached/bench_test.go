@@ -80,6 +80,15 @@ func BenchmarkPeek(b *testing.B) {
 	}
 }
 
+// What no cache that is keyed so can do without: the HMAC, and the clock.
+func BenchmarkLookupValue(b *testing.B) {
+	ring := testRing(b)
+	d := digest(1)
+	for b.Loop() {
+		ring.Lookup("a", d)
+	}
+}
+
 // P7: unknown secrets, most of them shed.
 func BenchmarkUnknown(b *testing.B) {
 	s, _ := filled(b, 1000, 64<<20)

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -342,11 +343,24 @@ func (s *Store) startFeed(ctx context.Context) error {
 }
 
 // recovered turns a panic into an error. It runs on goroutines of the cache,
-// where nothing above would keep the process from ending.
+// where nothing above would keep the process from ending. The error says where
+// it happened by names and lines only: a full stack shows arguments too.
 func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: panic: %v\n%s", tokenstore.ErrUnavailable, p, debug.Stack())
+	p := recover()
+	if p == nil {
+		return
 	}
+	var where strings.Builder
+	calls := make([]uintptr, 12)
+	frames := runtime.CallersFrames(calls[:runtime.Callers(3, calls)])
+	for {
+		frame, more := frames.Next()
+		fmt.Fprintf(&where, "; %s:%d", frame.Function, frame.Line)
+		if !more {
+			break
+		}
+	}
+	*err = fmt.Errorf("%w: panic: %v%s", tokenstore.ErrUnavailable, p, where.String())
 }
 
 // unavailable wraps whatever kept the store from answering. The message of a

@@ -481,7 +481,10 @@ func TestAPanicInTheStoreIsAnErrorOfTheStore(t *testing.T) {
 	r.inner.mu.Lock()
 	r.inner.onLookup = func(context.Context) { panic("a bug") }
 	r.inner.mu.Unlock()
-	require.Equal(t, unavailable, r.state(fresh))
+	_, err := r.Resolve(t.Context(), fresh, client)
+	require.ErrorIs(t, err, tokenstore.ErrUnavailable)
+	require.ErrorContains(t, err, "a bug; ")
+	require.ErrorContains(t, err, "TestAPanicInTheStoreIsAnErrorOfTheStore.func1:")
 	r.inner.mu.Lock()
 	r.inner.onChanges = func(context.Context) error { panic("a bug") }
 	r.inner.mu.Unlock()

@@ -81,6 +81,7 @@ func (s *Store) loadInTurn(ctx context.Context, d token.Digest, l tokenstore.Loo
 			continue
 		case <-patience.C:
 		case <-ctx.Done():
+		case <-s.root.Done():
 		}
 		s.counts.throttled.Add(1)
 		return nil, nil, ErrThrottled

@@ -202,3 +202,11 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkMasterKeys counts all secrets, as a start does once.
+func BenchmarkMasterKeys(b *testing.B) {
+	s := filled(b, sizes[len(sizes)-1])
+	for b.Loop() {
+		require.NoError(b, s.Read(b.Context(), func(tx *tokenstore.Tx) error { return second(tx.MasterKeys()) }))
+	}
+}

@@ -258,6 +258,7 @@ func TestAFullDiskIsUnavailableAndEndsWithTheSpace(t *testing.T) {
 
 // A log that ends anywhere, or in garbage, gives what was whole in it.
 func TestATornLogGivesAPrefixOfWhatWasCommitted(t *testing.T) {
+	sequential(t)
 	path, ring := filepath.Join(t.TempDir(), "s.db"), newRing(t)
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{Ring: ring})
 	require.NoError(t, err)

@@ -204,6 +204,7 @@ func damageLeaves(t *testing.T, from, to string) {
 }
 
 func TestALargeFileIsCheckedWhenItWasNotClosed(t *testing.T) {
+	sequential(t)
 	path, ring := closedStore(t)
 	fill(t, path, 25_000)
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{Ring: ring})
@@ -251,6 +252,7 @@ func TestALargeFileIsCheckedWhenItWasNotClosed(t *testing.T) {
 // A flipped bit inside a value is nothing that SQLite can see. Whatever is hit,
 // the answer is an error that says what to do, or a store that still answers.
 func TestSurvivesFlippedBits(t *testing.T) {
+	sequential(t)
 	path, ring := closedStore(t)
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)

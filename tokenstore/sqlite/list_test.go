@@ -64,6 +64,7 @@ func wanted(q *tokenstore.TokenQuery, row *tokenstore.TokenRow, p *token.Policy)
 }
 
 func TestListsFindWhatTheirFiltersSayWhicheverIndexTheyTake(t *testing.T) {
+	sequential(t)
 	path := filepath.Join(t.TempDir(), "s.db")
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{Ring: newRing(t), ScanBudget: budget})
 	require.NoError(t, err)
@@ -143,6 +144,7 @@ func TestListsFindWhatTheirFiltersSayWhicheverIndexTheyTake(t *testing.T) {
 }
 
 func TestAPageEndsWhenItsBudgetIsUsedAndTheNextGoesOnThere(t *testing.T) {
+	sequential(t)
 	path := filepath.Join(t.TempDir(), "s.db")
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{Ring: newRing(t), ScanBudget: budget})
 	require.NoError(t, err)
@@ -189,6 +191,7 @@ func TestListsFollowTheScopesOfATokenThatIsEdited(t *testing.T) {
 }
 
 func TestAuditListsFindWhatTheirFiltersSayWhicheverIndexTheyTake(t *testing.T) {
+	sequential(t)
 	path := filepath.Join(t.TempDir(), "s.db")
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{ScanBudget: budget}) // without a ring no entry is made
 	require.NoError(t, err)

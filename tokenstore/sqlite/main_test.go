@@ -36,3 +36,12 @@ func openOnly() {
 	}
 	fmt.Println("opened", s.Close())
 }
+
+// sequential skips what has many rows and one goroutine: the race detector finds
+// nothing in it and takes minutes.
+func sequential(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("nothing here is concurrent")
+	}
+}

@@ -85,6 +85,7 @@ var (
 )
 
 func TestNoStatementWalksOverATableOrSortsIt(t *testing.T) {
+	sequential(t)
 	path := filepath.Join(t.TempDir(), "s.db")
 	rec := new(recorder)
 	ring := newRing(t)

@@ -191,6 +191,7 @@ func fillFeed(t *testing.T, path string, steps int, age time.Duration) {
 }
 
 func TestTheFeedForgetsWhatIsOldAndFarBack(t *testing.T) {
+	sequential(t)
 	step := func(s *sqlite.Store, steps int) {
 		for range steps {
 			require.NoError(t, s.Write(t.Context(), func(tx *tokenstore.Tx) error {
@@ -237,6 +238,7 @@ func TestTheFeedForgetsWhatIsOldAndFarBack(t *testing.T) {
 // What is removed is a prefix: a step that seems young, made while the clock was
 // ahead, keeps those after it, or else the feed would have a gap.
 func TestTheFeedForgetsNothingAfterAStepThatIsYoung(t *testing.T) {
+	sequential(t)
 	path, ring := closedStore(t)
 	fillFeed(t, path, 101_000, 8*24*time.Hour)
 	_, err := rawPool(t, path).ExecContext(t.Context(), "UPDATE changes SET at = ?1 WHERE seq = 10", time.Now().Add(time.Hour).UnixMicro())
@@ -264,6 +266,7 @@ func TestTheFeedForgetsNothingAfterAStepThatIsYoung(t *testing.T) {
 }
 
 func TestTheFeedAnswersInPiecesThatEndWithAStep(t *testing.T) {
+	sequential(t)
 	path, ring := closedStore(t)
 	fillFeed(t, path, 25_000, 0)
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{Ring: ring})

@@ -197,6 +197,22 @@ func masterKeyTests(s suite) {
 		b.same(i.token, b.lookup(i.lookup).Token)
 	})
 
+	s.test("is told for each secret of a token, whatever its status", func(b *bench) {
+		account := b.account()
+		b.write(func(tx *tokenstore.Tx) error { return tx.PutMasterKey(masterKey("k-other")) })
+		i := b.issue(account.ID)
+		b.issue(account.ID)
+		retired, l := b.addSecret(i.token.ID, func(s *token.SecretRecord) { s.Status = token.Retired })
+		require.NoError(b, b.store.Write(b.ctx, func(tx *tokenstore.Tx) error {
+			return tx.Rekey(retired.ID, l, tokenstore.Lookup{1}, "k-other")
+		}))
+		keys := func(id token.ID) map[token.ID]string {
+			return get(b, func(tx *tokenstore.Tx) (map[token.ID]string, error) { return tx.SecretKeys(id) })
+		}
+		b.same(map[token.ID]string{i.record.ID: b.primary(), retired.ID: "k-other"}, keys(i.token.ID))
+		require.Empty(b, keys(ID("tok")))
+	})
+
 	s.test("takes over a secret once, whoever tries", func(b *bench) {
 		b.write(func(tx *tokenstore.Tx) error { return tx.PutMasterKey(masterKey("k-other")) })
 		i := b.issue(b.account().ID)
