@@ -1,0 +1,82 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.jetify.com/typeid"
+
+	"github.com/sallyport/sallyport/tokenstore"
+)
+
+// node tells the store that this gateway lives and which master keys it holds,
+// so that a key becomes the primary only when every living node can use it.
+type node struct {
+	store  tokenstore.Store
+	record tokenstore.Node
+	cancel context.CancelFunc
+	done   chan struct{}
+	once   sync.Once
+	err    error
+}
+
+// startNode reports once, so that a start whose report fails is told, and then
+// at every interval. A report that fails later is made up for by the next.
+func startNode(ctx context.Context, store tokenstore.Store, ring *tokenstore.Ring, interval time.Duration) (*node, error) {
+	id, err := typeid.WithPrefix("node")
+	if err != nil {
+		return nil, fmt.Errorf("name this node: %w", err)
+	}
+	n := &node{
+		store:  store,
+		record: tokenstore.Node{ID: id.String(), StartedAt: time.Now(), Keys: map[string]string{}},
+		done:   make(chan struct{}),
+	}
+	for _, key := range ring.IDs() {
+		n.record.Keys[key], _ = ring.CheckValue(key)
+	}
+	if err := n.report(ctx, n.record.StartedAt); err != nil {
+		return nil, err
+	}
+	ctx, n.cancel = context.WithCancel(context.Background())
+	go n.run(ctx, interval)
+	return n, nil
+}
+
+func (n *node) run(ctx context.Context, interval time.Duration) {
+	defer close(n.done)
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			_ = n.report(ctx, now) // the age of SeenAt tells
+		}
+	}
+}
+
+func (n *node) report(ctx context.Context, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	record := n.record
+	record.SeenAt = now
+	return n.store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.PutNode(record) })
+}
+
+// close waits for the reports to end and takes the node off the list.
+func (n *node) close(ctx context.Context) error {
+	n.once.Do(func() {
+		n.cancel()
+		<-n.done
+		n.err = n.store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.DeleteNode(n.record.ID) })
+		if errors.Is(n.err, tokenstore.ErrNotFound) {
+			n.err = nil
+		}
+	})
+	return n.err
+}
