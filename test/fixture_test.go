@@ -1,0 +1,130 @@
+package test
+
+import (
+	"bufio"
+	"database/sql"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ncruces/go-sqlite3/driver"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write golden files and the fixture of the present schema anew")
+
+// Each state of the schema leaves a dump and a small database in testdata: the
+// proof that later programs can still open it. The secrets in them are of no use
+// to anybody: the keys lie beside them.
+
+// fixture is the number of the present state. A migration that is added takes the
+// next, and `go test ./test -run Fixture -update` writes it.
+const fixture = "0001"
+
+func TestTheSchemaIsTheOneThatWasWrittenDown(t *testing.T) {
+	g := newGateway(t, plainCaddyfile, "127.0.0.1:1")
+	g.stop()
+	golden := filepath.Join("testdata", "schema", fixture+"-sqlite.sql")
+	got := dumpSchema(t, g.path("sallyport.db"))
+	if *update {
+		require.NoError(t, os.MkdirAll(filepath.Dir(golden), 0o755))
+		require.NoError(t, os.WriteFile(golden, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "the schema changed: give the fixture the next number and run with -update")
+}
+
+func dumpSchema(t *testing.T, file string) string {
+	t.Helper()
+	db, err := driver.Open("file:" + filepath.ToSlash(file) + "?mode=ro")
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	rows, err := db.Query("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type DESC, name")
+	require.NoError(t, err)
+	defer func() { _ = rows.Close() }()
+	var dump strings.Builder
+	for rows.Next() {
+		var statement sql.NullString
+		require.NoError(t, rows.Scan(&statement))
+		fmt.Fprintf(&dump, "%s;\n", statement.String)
+	}
+	require.NoError(t, rows.Err())
+	return dump.String()
+}
+
+// TestAFixtureOfEachEarlierStateStillWorks opens a copy of each with the present
+// program and asks the gate about every secret in it.
+func TestAFixtureOfEachEarlierStateStillWorks(t *testing.T) {
+	if *update {
+		writeFixture(t)
+	}
+	fixtures, err := filepath.Glob("testdata/fixtures/*")
+	require.NoError(t, err)
+	require.NotEmpty(t, fixtures)
+	for _, dir := range fixtures {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			upstream := httpbinUpstream(t)
+			g := prepareGateway(t, plainCaddyfile, upstream)
+			for _, name := range []string{"sallyport.db", "sallyport.db.key"} {
+				content, err := os.ReadFile(filepath.Join(dir, name))
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(g.path(name), content, 0o600))
+			}
+			g.start()
+			secrets, err := os.Open(filepath.Join(dir, "secrets"))
+			require.NoError(t, err)
+			defer func() { _ = secrets.Close() }()
+			lines := bufio.NewScanner(secrets)
+			n := 0
+			for lines.Scan() {
+				code, secret, ok := strings.Cut(lines.Text(), " ")
+				require.True(t, ok)
+				if code == "valid" {
+					code = ""
+				}
+				require.Equal(t, code, g.verify(secret), "line %d", n+1)
+				n++
+			}
+			require.Positive(t, n)
+			g.command("audit", "verify")
+		})
+	}
+}
+
+// writeFixture makes a store with a token in each state that lasts.
+func writeFixture(t *testing.T) {
+	t.Helper()
+	g := newGateway(t, plainCaddyfile, httpbinUpstream(t))
+	account := g.account()
+	user := g.command("user", "create", "--account", account, "--name", "Ann", "--role", "member", "--quiet")
+	var lines []string
+	note := func(code string, i issued) issued {
+		lines = append(lines, code+" "+i.Secret)
+		return i
+	}
+	note("valid", g.create("--account", account, "--access", "read_only"))
+	note("valid", g.create("--account", account, "--user", user, "--access", "read_write", "--ip", "127.0.0.1", "--ip", "2001:db8::/32"))
+	note("insufficient_scope", g.create("--account", account, "--access", "custom", "--scope", "payments:read", "--env", "sandbox"))
+	rotated := note("retired_secret", g.create("--account", account, "--access", "read_only"))
+	note("valid", g.issue("token", "rotate", rotated.id(), "--mode", "now", "--confirm"))
+	disabled := note("disabled_token", g.create("--account", account, "--access", "read_only"))
+	g.command("token", "disable", disabled.id(), "--confirm")
+	revoked := note("revoked_token", g.create("--account", account, "--access", "read_only"))
+	g.command("token", "revoke", revoked.id(), "--confirm")
+	deleted := note("revoked_token", g.create("--account", account, "--access", "read_only"))
+	g.command("token", "delete", deleted.id(), "--confirm")
+	g.stop()
+
+	dir := filepath.Join("testdata", "fixtures", fixture)
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	for _, name := range []string{"sallyport.db", "sallyport.db.key"} {
+		content, err := os.ReadFile(g.path(name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o644))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "secrets"), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+}
