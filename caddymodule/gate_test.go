@@ -204,7 +204,7 @@ func TestARefusalIsAProblemDocument(t *testing.T) {
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(c.Body.Bytes(), &got))
 	require.Equal(t, map[string]any{
-		"type": "urn:sallyport:insufficient_scope", "title": "Forbidden", "status": 403.0, "code": "insufficient_scope",
+		"type": "urn:sallyport:problem:insufficient_scope", "title": "Forbidden", "status": 403.0, "code": "insufficient_scope",
 		"detail": "The token lacks the scope that this operation needs.", "scope": "payments:write",
 	}, got)
 	require.Equal(t, "application/problem+json", c.Header().Get("Content-Type"))

@@ -3,8 +3,6 @@ package caddymodule_test
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -640,12 +638,8 @@ func TestRevocationCutsStreams(t *testing.T) {
 // h2cClient speaks HTTP/2 without TLS, as gRPC clients can.
 func h2cClient(t *testing.T) *http.Client {
 	t.Helper()
-	transport := &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-	}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }

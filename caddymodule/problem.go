@@ -104,7 +104,7 @@ func newProblem(code string, status int, bearer string, grpc int, detail string)
 	if status == http.StatusServiceUnavailable {
 		p.plain.retryAfter = time.Second
 	}
-	p.head = `{"type":` + jsonText("urn:sallyport:"+code) +
+	p.head = `{"type":` + jsonText("urn:sallyport:problem:"+code) +
 		`,"title":` + jsonText(http.StatusText(status)) +
 		`,"status":` + strconv.Itoa(status) +
 		`,"code":` + jsonText(code) +

@@ -10,6 +10,7 @@ import (
 
 // The suite runs in pgx's own mode and in the one that poolers understand.
 func TestTheStoreKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	for name, mode := range map[string]string{
 		"with prepared statements": "",
 		"in the simple protocol":   simple,

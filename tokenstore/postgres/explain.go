@@ -140,6 +140,12 @@ func isRefusal(err error) bool {
 	}
 }
 
+// isOfServer says that the server answered.
+func isOfServer(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e)
+}
+
 // isReadOnly says that the server does not take writes any more.
 func isReadOnly(err error) bool {
 	var e *pgconn.PgError

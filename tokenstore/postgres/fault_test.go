@@ -100,6 +100,7 @@ func (r brokenRow) Scan(...any) error { return r.err }
 // S20: every statement of a transaction fails once, and nothing of it is ever
 // visible; f is told, and can not go on.
 func TestEveryStatementMayFailAndNothingOfTheWriteIsVisible(t *testing.T) {
+	t.Parallel()
 	for _, after := range []bool{false, true} {
 		for _, swallow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("after it ran %v, f goes on %v", after, swallow), func(t *testing.T) {
@@ -147,6 +148,7 @@ func TestEveryStatementMayFailAndNothingOfTheWriteIsVisible(t *testing.T) {
 }
 
 func TestEveryStatementMayFailInReads(t *testing.T) {
+	t.Parallel()
 	f, ring := new(faults), storetest.Ring(t)
 	s := open(t, database(t), postgres.Options{Ring: ring, Wrap: f.wrap})
 	require.NoError(t, s.Write(t.Context(), changeAll(ring)))

@@ -141,7 +141,7 @@ func TestAKilledNodeLeavesNothingHalfDone(t *testing.T) {
 		first, ok := <-c.lines
 		require.True(t, ok, "the child wrote nothing")
 		take(first)
-		time.Sleep(time.Duration(rand.IntN(80_000)) * time.Microsecond) // any instant will do
+		time.Sleep(time.Duration(rand.IntN(300_000)) * time.Microsecond) // any instant will do
 		c.kill(t)
 		for line := range c.lines {
 			take(line)

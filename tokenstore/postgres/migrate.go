@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +26,7 @@ var migrations embed.FS
 func Migrate(ctx context.Context, url string) error {
 	config, err := configure(url)
 	if err == nil {
-		err = alone(ctx, config.ConnConfig, migrate)
+		err = withDatabase(ctx, config.ConnConfig, migrate)
 	}
 	if err != nil {
 		return fmt.Errorf("migrate the Postgres store: %w", explainIn(ctx, err))
@@ -35,8 +34,8 @@ func Migrate(ctx context.Context, url string) error {
 	return nil
 }
 
-// alone works on connections of its own, which are few and soon gone.
-func alone(ctx context.Context, config *pgx.ConnConfig, work ...func(context.Context, *sql.DB) error) (err error) {
+// withDatabase works on connections of its own, which are few and soon gone.
+func withDatabase(ctx context.Context, config *pgx.ConnConfig, work ...func(context.Context, *sql.DB) error) (err error) {
 	base := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, base.Close()) }()
 	if err := base.PingContext(ctx); err != nil {
@@ -97,11 +96,10 @@ func nameEpoch(random io.Reader) func(context.Context, *sql.DB) error {
 		if err != nil || epoch != "" {
 			return err
 		}
-		var fresh [16]byte
-		if _, err := io.ReadFull(random, fresh[:]); err != nil {
-			return fmt.Errorf("draw the epoch: %w", err)
+		if epoch, err = newEpoch(random); err != nil {
+			return err
 		}
-		_, err = base.ExecContext(ctx, "UPDATE head SET epoch = $1 WHERE one = 1 AND epoch = ''", hex.EncodeToString(fresh[:]))
+		_, err = base.ExecContext(ctx, "UPDATE head SET epoch = $1 WHERE one = 1 AND epoch = ''", epoch)
 		return err
 	}
 }

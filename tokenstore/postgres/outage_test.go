@@ -220,6 +220,7 @@ func TestWhenTheServerHasNoConnectionLeft(t *testing.T) {
 	s := open(t, url, postgres.Options{Ring: ring})
 	tok, l := issue(t, s, ring)
 	require.NoError(t, second(s.Lookup(t.Context(), l)))
+	require.NoError(t, second(s.Changes(t.Context(), tokenstore.Position{})))
 	eventually(t, "it hears", s.Listening)
 	var taken []*pgx.Conn
 	for {

@@ -73,6 +73,7 @@ type Store struct {
 	writers chan struct{} // holds one for each that writes
 	wakes   *wakes
 	records tokenstore.Records
+	history history
 
 	mu     sync.Mutex
 	closed bool
@@ -93,7 +94,7 @@ var _ tokenstore.Store = (*Store)(nil)
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	o.fill()
 	s := &Store{
-		o: o, done: make(chan struct{}), pause: pause{now: time.Now}, writers: make(chan struct{}, writersAtOnce),
+		o: o, done: make(chan struct{}), pause: pause{now: time.Now}, writers: make(chan struct{}, writersAtOnce), //nolint:forbidigo // a pause is real time
 	}
 	limited, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -106,7 +107,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 
 func (o *Options) fill() {
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = time.Now //nolint:forbidigo // where the default comes from
 	}
 	if o.Random == nil {
 		o.Random = rand.Reader
@@ -124,7 +125,7 @@ func (s *Store) open(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if err := alone(ctx, config.ConnConfig, migrate, nameEpoch(s.o.Random)); err != nil {
+	if err := withDatabase(ctx, config.ConnConfig, migrate, nameEpoch(s.o.Random)); err != nil {
 		return err
 	}
 	config.BeforeConnect, config.AfterConnect = s.pause.before, s.pause.after
@@ -142,7 +143,10 @@ func (s *Store) open(ctx context.Context, url string) error {
 	if s.o.Ring == nil {
 		return nil
 	}
-	return tokenstore.Adopt(ctx, s, s.o.Ring)
+	if err := tokenstore.Adopt(ctx, s, s.o.Ring); err != nil {
+		return err
+	}
+	return s.checkServer(ctx)
 }
 
 // Wakes gives a signal when another node is said to have changed something, so

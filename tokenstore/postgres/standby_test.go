@@ -64,6 +64,8 @@ func TestFailoverToALaggingStandby(t *testing.T) {
 	c, err := s.Changes(t.Context(), known.At)
 	require.NoError(t, err)
 	require.False(t, c.Complete)
+	require.NotEqual(t, known.At.Epoch, c.At.Epoch)
+	require.Len(t, epochs(t, s), 2)
 	eventually(t, "it hears the new primary", s.Listening)
 	sound(t, s, ring)
 }

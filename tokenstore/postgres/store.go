@@ -75,12 +75,23 @@ func (s *Store) Lookup(ctx context.Context, l tokenstore.Lookup) (rec *tokenstor
 
 // Read implements tokenstore.Store.
 func (s *Store) Read(ctx context.Context, f func(*tokenstore.Tx) error) error {
-	return s.transact(ctx, s.management, &reading, f)
+	return s.transact(ctx, s.management, &reading, plain(f))
+}
+
+// work is what is done in a transaction, over the connection that it runs on.
+type work func(conn db.DBTX, tx *tokenstore.Tx) error
+
+func plain(f func(*tokenstore.Tx) error) work {
+	return func(_ db.DBTX, tx *tokenstore.Tx) error { return f(tx) }
 }
 
 // Write implements tokenstore.Store. Others are told to look only after the
 // commit, by a statement of its own: a revocation never fails because of it.
 func (s *Store) Write(ctx context.Context, f func(*tokenstore.Tx) error) error {
+	return s.write(ctx, plain(f))
+}
+
+func (s *Store) write(ctx context.Context, f work) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -142,21 +153,16 @@ func (s *Store) Changes(ctx context.Context, after tokenstore.Position) (changes
 	defer s.calls.Done()
 	limited, cancel := context.WithTimeout(ctx, feedTimeout)
 	defer cancel()
-	var head db.GetHeadRow
-	held, err := s.hold(limited, s.feed, reading.opening, func(held *session) (err error) {
-		head, err = db.New(s.o.Wrap(held)).GetHead(limited)
-		return err
-	})
+	head, err := s.readHead(limited)
 	if err == nil {
-		held.release(ctx)
 		at := tokenstore.Position{Epoch: head.Epoch, Seq: head.Seq}
 		if at == after {
 			return tokenstore.Changes{At: at, Complete: true}, nil
 		}
-		err = s.transact(limited, s.feed, &following, func(tx *tokenstore.Tx) (err error) {
+		err = s.transact(limited, s.feed, &following, plain(func(tx *tokenstore.Tx) (err error) {
 			changes, err = tx.Changes(after)
 			return err
-		})
+		}))
 	}
 	if err != nil {
 		return tokenstore.Changes{}, fmt.Errorf("read the change feed: %w", explainIn(ctx, err))
@@ -164,7 +170,7 @@ func (s *Store) Changes(ctx context.Context, after tokenstore.Position) (changes
 	return changes, nil
 }
 
-func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, as *transaction, f func(*tokenstore.Tx) error) error {
+func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, as *transaction, f work) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
@@ -187,7 +193,7 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, as *transactio
 		DB: conn, Explain: explain, Writable: as.writable, Ring: s.o.Ring, Now: s.o.Now,
 	})
 	defer tx.End()
-	if err := f(tx); err != nil {
+	if err := f(conn, tx); err != nil {
 		return err
 	}
 	if err := tx.Finish(); err != nil || !as.writable {
