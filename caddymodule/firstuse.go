@@ -1,10 +1,12 @@
 package caddymodule
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/token"
+	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // maxFirstUses bounds the memory for secrets that were written down as used.
@@ -28,6 +30,23 @@ func (f *firstUses) pending(s *token.SecretRecord, now time.Time) bool {
 	defer f.mu.Unlock()
 	_, seen := f.seen[s.ID]
 	return !seen
+}
+
+// writeFirstUse writes the use down, and says whether a retry has retired the
+// secret meanwhile: of the two, the store's order decides who was first.
+func writeFirstUse(ctx context.Context, store tokenstore.Store, s *token.SecretRecord, now time.Time) (retired bool, err error) {
+	err = store.Write(ctx, func(tx *tokenstore.Tx) error {
+		retired = false
+		all, err := tx.Secrets(s.TokenID)
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			retired = retired || all[i].ID == s.ID && all[i].Status == token.Retired
+		}
+		return tx.MarkUsed(s.ID, now)
+	})
+	return retired, err
 }
 
 // done notes that it was. When there is no more room it forgets all: writing

@@ -17,7 +17,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sallyport/sallyport/token"
-	"github.com/sallyport/sallyport/tokenstore"
 )
 
 func init() {
@@ -535,12 +534,13 @@ func (p *passage) decide(r *http.Request, digest token.Digest, early bool) *refu
 	}
 	refused, authenticated := decide(record, facts, now)
 	if authenticated && g.used.pending(&record.Secret, now) {
-		err := open.store.Write(r.Context(), func(tx *tokenstore.Tx) error {
-			return tx.MarkUsed(record.Secret.ID, now)
-		})
+		retired, err := writeFirstUse(r.Context(), open.store, &record.Secret, now)
 		switch {
 		case err == nil:
 			g.used.done(&record.Secret)
+			if retired && refused == nil {
+				refused = refuseReason(token.RetiredSecret, facts.required)
+			}
 		case refused == nil:
 			return refuseLookup(err)
 		}

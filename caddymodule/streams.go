@@ -18,9 +18,14 @@ const (
 	// the time that a change takes to reach this node it must stay well below
 	// the second that a stream may outlive its token by.
 	sweepInterval = 250 * time.Millisecond
-	// sweepLimit bounds what one sweep may wait for the store. What is still
-	// undecided by then is ended: an answer that does not come is no permission.
-	sweepLimit = 500 * time.Millisecond
+	// sweepLimit bounds what one sweep waits for the store. What is undecided by
+	// then is asked about again by the next one, and ended when it has been
+	// undecided for longer than undecidedLimit: an answer that does not come is no
+	// permission. The wait gives the store time when many tokens change at once.
+	sweepLimit     = 300 * time.Millisecond
+	undecidedLimit = 250 * time.Millisecond
+	// sweepers is how many questions one sweep puts to the store at a time.
+	sweepers = 8
 	// streamShards keeps requests on many cores from meeting at one lock.
 	streamShards = 16
 )
@@ -57,11 +62,13 @@ type stream struct {
 
 	source recordSource
 	digest token.Digest
-	// record is what the request was last allowed by. Once the stream is
-	// registered only the sweeper touches it.
-	record *tokenstore.Record
-	facts  requestFacts
-	cancel context.CancelFunc
+	// record is what the request was last allowed by, and undecided since when
+	// nobody knows whether it still is. Once the stream is registered only the
+	// sweep touches them.
+	record    *tokenstore.Record
+	undecided time.Time
+	facts     requestFacts
+	cancel    context.CancelFunc
 
 	// client is where the response goes, until the stream leaves. hasBody says
 	// whether the client may still be sending; begun, whether the response has
@@ -84,6 +91,7 @@ type requestFacts struct {
 
 // recordSource follows records that were resolved before.
 type recordSource interface {
+	Peek(token.Digest) (*tokenstore.Record, bool)
 	Current(context.Context, token.Digest, *tokenstore.Record) (*tokenstore.Record, error)
 }
 
@@ -146,39 +154,59 @@ func (s *streams) run(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
 	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()
-	var batch []*stream
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			batch = s.sweep(ctx, batch[:0])
-			clear(batch) // a finished request must not be kept alive by the buffer
+			s.sweep(ctx)
 		}
 	}
 }
 
-// sweep judges every request in flight again. It returns its buffer.
-func (s *streams) sweep(ctx context.Context, batch []*stream) []*stream {
-	batch = s.snapshot(batch)
-	if len(batch) == 0 {
-		return batch
-	}
-	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
-	defer cancel()
-	for _, st := range batch {
+// sweep judges every request in flight again: those whose token is in memory at
+// once, and then the others, about which the store has to be asked.
+func (s *streams) sweep(ctx context.Context) {
+	var asking []*stream
+	for _, st := range s.snapshot(nil) {
 		if st.ended.Load() != nil {
 			continue
 		}
-		if why := st.judge(ctx, s.now()); why != nil {
-			s.end(st, why)
+		if record, ok := st.source.Peek(st.digest); ok {
+			s.decide(st, record)
+		} else {
+			asking = append(asking, st)
 		}
 	}
-	return batch
+	if len(asking) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
+	defer cancel()
+	// Those that have waited longest first, or a crowd would starve them.
+	waited, fresh := make([]*stream, 0, len(asking)), make([]*stream, 0, len(asking))
+	for _, st := range asking {
+		if st.undecided.IsZero() {
+			fresh = append(fresh, st)
+		} else {
+			waited = append(waited, st)
+		}
+	}
+	asking = append(waited, fresh...)
+	var next atomic.Int64
+	var asked sync.WaitGroup
+	for range min(sweepers, len(asking)) {
+		asked.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(asking)); i = next.Add(1) - 1 {
+				s.ask(ctx, asking[i])
+			}
+		})
+	}
+	asked.Wait()
 }
 
-// snapshot copies the registered streams, so that no lock is held while the
-// store is asked. One that leaves meanwhile is judged for nothing.
+// snapshot copies the registered streams, so that no lock is held while they
+// are judged. One that leaves meanwhile is judged for nothing.
 func (s *streams) snapshot(batch []*stream) []*stream {
 	for i := range s.shards {
 		shard := &s.shards[i]
@@ -207,21 +235,36 @@ func (s *streams) Close() {
 	}
 }
 
-// judge decides as if the request came now. Nil: it may go on.
-func (st *stream) judge(ctx context.Context, now time.Time) (refused *refusal) {
-	defer func() {
-		// A mistake of ours ends the request, and not the process.
-		if recover() != nil {
-			refused = refuse(problemStoreUnavailable)
-		}
-	}()
+// ask judges a request whose token has to be looked up.
+func (s *streams) ask(ctx context.Context, st *stream) {
+	defer s.endOnPanic(st)
 	record, err := st.source.Current(ctx, st.digest, st.record)
-	if err != nil {
-		return refuseLookup(err)
+	switch {
+	case err == nil:
+		s.decide(st, record)
+	case ctx.Err() == nil:
+		s.end(st, refuseLookup(err))
+	case st.undecided.IsZero():
+		st.undecided = time.Now()
+	case time.Since(st.undecided) > undecidedLimit:
+		s.end(st, refuse(problemStoreUnavailable))
 	}
-	st.record = record
-	refused, _ = decide(record, &st.facts, now)
-	return refused
+}
+
+// decide judges as if the request came now.
+func (s *streams) decide(st *stream, record *tokenstore.Record) {
+	defer s.endOnPanic(st)
+	st.record, st.undecided = record, time.Time{}
+	if refused, _ := decide(record, &st.facts, s.now()); refused != nil {
+		s.end(st, refused)
+	}
+}
+
+// endOnPanic has a mistake of ours end the request, and not the process.
+func (s *streams) endOnPanic(st *stream) {
+	if recover() != nil {
+		s.end(st, refuse(problemStoreUnavailable))
+	}
 }
 
 // end ends the request, and leaves word why for the goroutine that serves it.

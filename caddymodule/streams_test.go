@@ -177,6 +177,35 @@ func (f recordFunc) Current(ctx context.Context, _ token.Digest, _ *tokenstore.R
 	return f(ctx)
 }
 
+func (recordFunc) Peek(token.Digest) (*tokenstore.Record, bool) { return nil, false }
+
+func TestAStoreThatIsSlowEndsNoStreamAtOnce(t *testing.T) {
+	s := newStreams()
+	s.interval = time.Millisecond
+	defer s.Close()
+	var asked atomic.Int32
+	st := &stream{facts: requestFacts{required: token.ReadScope}, cancel: func() { t.Error("the request was ended") }, source: recordFunc(func(ctx context.Context) (*tokenstore.Record, error) {
+		if asked.Add(1) == 1 {
+			<-ctx.Done() // as when many tokens have changed at once
+			return nil, ctx.Err()
+		}
+		return validRecord(), nil
+	})}
+	require.True(t, s.enter(st))
+	until(t, "it was asked about again", func() bool { return asked.Load() > 2 })
+	require.Nil(t, st.ended.Load())
+	s.leave(st)
+}
+
+// validRecord lets every request pass that only reads.
+func validRecord() *tokenstore.Record {
+	return &tokenstore.Record{
+		Token:   token.Token{ID: "tok_1", AccountID: "acc_1", Grant: token.Grant{Access: token.ReadOnly}, Environment: token.Production, State: token.Active},
+		Secret:  token.SecretRecord{TokenID: "tok_1", Status: token.Current},
+		Account: &token.Account{ID: "acc_1"}, Policy: &token.Policy{},
+	}
+}
+
 func TestWhatCannotBeDecidedEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		source recordFunc

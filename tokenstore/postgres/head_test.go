@@ -42,7 +42,11 @@ func TestAForeignSessionThatHoldsTheHeadFailsWritesAndNothingElse(t *testing.T) 
 			}
 		})
 	}
+	watcher := psql(t, url)
+	waiting := ofOthers + " AND wait_event_type = 'Lock'"
+	becomes(t, "some wait for the lock", watcher, waiting, some)
 	for range 20 {
+		require.LessOrEqual(t, number(t, watcher, waiting), 2, "they wait on few connections")
 		require.NoError(t, second(s.Lookup(t.Context(), l)))
 		require.NoError(t, second(s.Changes(t.Context(), tokenstore.Position{})))
 		require.NoError(t, s.Read(t.Context(), func(tx *tokenstore.Tx) error { return second(tx.Token(tok.ID)) }))
@@ -54,8 +58,7 @@ func TestAForeignSessionThatHoldsTheHeadFailsWritesAndNothingElse(t *testing.T) 
 	// It is given up while one waits.
 	done := make(chan error, 1)
 	go func() { done <- touch(s, tok.ID) }()
-	watcher := psql(t, url)
-	becomes(t, "one waits for the lock", watcher, ofOthers+" AND wait_event_type = 'Lock'", some)
+	becomes(t, "one waits for the lock", watcher, waiting, some)
 	require.NoError(t, foreign.Close(t.Context()))
 	require.NoError(t, watcher.Close(t.Context()))
 	require.NoError(t, bounded(t, "the write", func() error { return <-done }))

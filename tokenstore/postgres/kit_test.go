@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,16 @@ func run(t *testing.T, url, statements string) {
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
 }
+
+// rowsOnly makes a role that may read and write rows, and nothing else.
+func rowsOnly(t *testing.T, url string) (name string) {
+	t.Helper()
+	name = fmt.Sprintf("role%d", roles.Add(1))
+	run(t, url, "CREATE ROLE "+name+" LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "+name)
+	return name
+}
+
+var roles atomic.Int64
 
 // number asks for one number.
 func number(t *testing.T, conn *pgx.Conn, query string, args ...any) (n int) {

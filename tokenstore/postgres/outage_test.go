@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sallyport/sallyport/tokenstore"
@@ -115,35 +114,24 @@ func TestARestartOfTheServerIsSurvived(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+	// Connections that were lost while nobody used them are nobody's business.
+	admin := psql(t, url)
+	for name, call := range calls {
+		for range 3 {
+			_, err := admin.Exec(t.Context(), "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+			require.NoError(t, err)
+			require.NoError(t, call(), name)
+		}
+	}
+	require.NoError(t, admin.Close(t.Context()))
 	now, err := s.Lookup(t.Context(), l)
 	require.NoError(t, err)
 	versions := now.Token.Version - tok.Version
 	require.GreaterOrEqual(t, versions, acked.Load())
 	// Those that `works` counted for itself are no more than a few.
-	require.LessOrEqual(t, versions, acked.Load()+unknown.Load()+10)
+	require.LessOrEqual(t, versions, acked.Load()+unknown.Load()+20)
 	sound(t, s, ring)
 	t.Logf("%d writes acknowledged, %d with unknown outcome, %d calls refused", acked.Load(), unknown.Load(), failed.Load())
-}
-
-// freezer freezes the server when a statement comes.
-type freezer struct {
-	at     atomic.Value // string
-	freeze func()
-}
-
-func (f *freezer) wrap(inner db.DBTX) db.DBTX { return freezing{inner, f} }
-
-type freezing struct {
-	db.DBTX
-	f *freezer
-}
-
-func (z freezing) Exec(ctx context.Context, text string, args ...any) (pgconn.CommandTag, error) {
-	if at, _ := z.f.at.Load().(string); at != "" && at == text {
-		z.f.at.Store("")
-		z.f.freeze()
-	}
-	return z.DBTX.Exec(ctx, text, args...)
 }
 
 // F13: the server stands still, in the middle of whatever it was doing. Every
@@ -152,16 +140,14 @@ func TestAFrozenServerHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	server, ring := pgtest.Start(t), storetest.Ring(t)
 	url := server.Database()
-	f := &freezer{freeze: server.Freeze}
-	s := open(t, url, postgres.Options{Ring: ring, Wrap: f.wrap})
+	h := new(hook)
+	s := open(t, url, postgres.Options{Ring: ring, Wrap: h.wrap})
 	other, err := postgres.Open(t.Context(), url, postgres.Options{Ring: ring})
 	require.NoError(t, err)
 	tok, l := issue(t, s, ring)
 	eventually(t, "both hear", func() bool { return s.Listening() && other.Listening() })
 
 	frozen := make(chan struct{})
-	var once sync.Once
-	f.freeze = func() { server.Freeze(); once.Do(func() { close(frozen) }) }
 	t.Cleanup(server.Thaw)
 	ctx := context.Background()
 	begun := make(chan struct{}, 1)
@@ -189,7 +175,7 @@ func TestAFrozenServerHoldsNobodyUp(t *testing.T) {
 		})
 	}, tokenstore.ErrUnavailable)
 	<-begun
-	f.at.Store("COMMIT")
+	h.before("COMMIT", func(db.DBTX) { server.Freeze(); close(frozen) })
 	check("a commit", func() error { return touch(s, tok.ID) }, tokenstore.ErrUnknownOutcome)
 	<-frozen
 	for name, call := range calls {
