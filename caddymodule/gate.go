@@ -288,7 +288,6 @@ type verdict struct {
 func (g *Gate) admit(w http.ResponseWriter, r *http.Request) (p *passage, v verdict, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			p = nil
 			err = caddyhttp.Error(http.StatusInternalServerError, panicError(cause))
 		}
 	}()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -400,6 +401,20 @@ func TestTheAddressIsCaddys(t *testing.T) {
 	}
 }
 
+func TestAnAddressHasOneForm(t *testing.T) {
+	for text, want := range map[string]netip.Addr{
+		"192.0.2.1":        netip.MustParseAddr("192.0.2.1"),
+		"::ffff:192.0.2.1": netip.MustParseAddr("192.0.2.1"), // A7
+		"fe80::1%eth0":     netip.MustParseAddr("fe80::1"),   // A9
+		"":                 {},                               // A6
+		"@":                {},
+		"010.0.0.1":        {}, // A10
+		"unknown":          {}, // A4
+	} {
+		require.Equal(t, want, parseAddress(text), text)
+	}
+}
+
 func TestEarlyDataIsNotTrusted(t *testing.T) {
 	h := newGatehouse(t)
 	anywhere := h.issue()
@@ -714,4 +729,73 @@ func TestLongScopeListsAreCounted(t *testing.T) {
 	c := serve(newCall("GET", "/", "Authorization", bearer(good.Secret)), g)
 	require.NotContains(t, c.upstream.Header, "Sallyport-Scopes")
 	require.Equal(t, "42", c.upstream.Header.Get("Sallyport-Scopes-Count"))
+}
+
+// plainWriter is a response without net/http's manners: it keeps what headers
+// each status was written with.
+type plainWriter struct {
+	h       http.Header
+	written map[int]http.Header
+	body    strings.Builder
+	readers int
+}
+
+func (w *plainWriter) Header() http.Header         { return w.h }
+func (w *plainWriter) Write(p []byte) (int, error) { return w.body.Write(p) }
+func (w *plainWriter) WriteHeader(status int)      { w.written[status] = w.h.Clone() }
+
+func (w *plainWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.readers++
+	return io.Copy(&w.body, r)
+}
+
+func TestTheWriterKeepsItsGuardInEveryWayOfWriting(t *testing.T) {
+	h := newGatehouse(t)
+	g := h.gate()
+	begin := func() (*plainWriter, *responseWriter) {
+		inner := &plainWriter{h: http.Header{}, written: map[int]http.Header{}}
+		w := &responseWriter{gate: g, request: newCall("GET", "/"), stream: new(stream)}
+		w.ResponseWriter = inner
+		return inner, w
+	}
+
+	inner, w := begin()
+	w.Header().Set("Sallyport-Role", "owner")
+	w.Header().Set("Link", "</style.css>")
+	w.WriteHeader(http.StatusEarlyHints)
+	w.Header().Set("Sallyport-Access", "read_write")
+	n, err := w.ReadFrom(strings.NewReader("body"))
+	require.NoError(t, err)
+	require.EqualValues(t, 4, n)
+	require.Equal(t, http.Header{"Link": {"</style.css>"}}, inner.written[http.StatusEarlyHints], "B8: informational responses too")
+	require.Equal(t, http.Header{"Link": {"</style.css>"}}, inner.written[http.StatusOK])
+	require.Equal(t, 1, inner.readers, "the kernel may copy")
+	require.Equal(t, "body", inner.body.String())
+
+	inner, w = begin()
+	w.stream.ended.Store(refuse(problemRevokedToken))
+	n, err = w.ReadFrom(strings.NewReader("private"))
+	require.NoError(t, err)
+	require.EqualValues(t, 7, n)
+	w.WriteHeader(http.StatusTeapot)
+	require.Contains(t, inner.written, http.StatusUnauthorized)
+	require.NotContains(t, inner.written, http.StatusTeapot)
+	require.NotContains(t, inner.body.String(), "private")
+}
+
+func TestDisabledOwnersStopTheirTokens(t *testing.T) {
+	h := newGatehouse(t)
+	user, err := h.CreateUser(t.Context(), keeper, authority.NewUser{AccountID: h.account.ID, Name: "Ada", Email: "ada@example.com", Role: "member"})
+	require.NoError(t, err)
+	issued := h.issue(func(n *authority.NewToken) { n.UserID = user.ID })
+	g := h.gate()
+	code := func() string { return serve(newCall("GET", "/", "Authorization", bearer(issued.Secret)), g).code(t) }
+	require.Empty(t, code())
+	yes := true
+	_, err = h.EditUser(t.Context(), keeper, user.ID, user.Version, authority.EditUser{Disabled: &yes})
+	require.NoError(t, err)
+	until(t, "the user is disabled", func() bool { return code() == "user_disabled" })
+	_, err = h.EditAccount(t.Context(), keeper, h.account.ID, h.account.Version, authority.EditAccount{Disabled: &yes})
+	require.NoError(t, err)
+	until(t, "the account is disabled", func() bool { return code() == "account_disabled" })
 }

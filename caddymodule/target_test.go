@@ -121,6 +121,7 @@ func TestATargetThatIsNoPathIsRefused(t *testing.T) {
 	}{
 		"P13 the absolute form of another host":      {request(t, "GET http://other.test/a HTTP/1.1\nHost: api.test"), problemMalformedRequest},
 		"P13 the absolute form of the same host":     {request(t, "GET http://api.test/a HTTP/1.1\nHost: api.test"), problemMalformedRequest},
+		"P13 the absolute form of no host":           {request(t, "GET http:///a HTTP/1.1\nHost: api.test"), problemMalformedRequest},
 		"P13 a scheme without a host":                {request(t, "GET mailto:a HTTP/1.1\nHost: api.test"), problemMalformedRequest},
 		"P15 HTTP/1.0 without a host":                {request(t, "GET /a HTTP/1.0"), problemMalformedRequest},
 		"P14 a path without a slash":                 {&http.Request{Method: "GET", Host: "api.test", URL: &url.URL{Path: "a"}}, problemMalformedRequest},
