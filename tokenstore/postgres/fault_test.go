@@ -181,23 +181,23 @@ func TestEveryStatementMayFailInReads(t *testing.T) {
 	}
 }
 
-// asking notes what is set inside of each kind of transaction.
-func asking(inside *sync.Map) func(db.DBTX) db.DBTX {
-	return func(inner db.DBTX) db.DBTX { return asker{inner, inside} }
+// asking notes the answer to a question that is put inside of each kind of transaction.
+func asking(answers *sync.Map, question string) func(db.DBTX) db.DBTX {
+	return func(inner db.DBTX) db.DBTX { return asker{inner, answers, question} }
 }
 
 type asker struct {
 	db.DBTX
-	inside *sync.Map
+	answers  *sync.Map
+	question string
 }
 
 func (a asker) Exec(ctx context.Context, text string, args ...any) (pgconn.CommandTag, error) {
 	tag, err := a.DBTX.Exec(ctx, text, args...)
 	if level, ok := beginOf(text); ok && err == nil {
-		var set string
-		err = a.DBTX.QueryRow(ctx, `SELECT current_setting('transaction_isolation') || '/' || current_setting('transaction_read_only') || '/' ||
-			current_setting('lock_timeout') || '/' || current_setting('statement_timeout') || '/' || current_setting('idle_in_transaction_session_timeout')`).Scan(&set)
-		a.inside.Store(level, set)
+		var answer string
+		err = a.DBTX.QueryRow(ctx, a.question).Scan(&answer)
+		a.answers.Store(level, answer)
 	}
 	return tag, err
 }

@@ -258,6 +258,23 @@ func TestAPanicLeavesNothingBehind(t *testing.T) {
 	require.NoError(t, touch(s, tok.ID))
 }
 
+// A refusal is nothing that a connection must be given up for.
+func TestATransactionThatFailsKeepsItsConnection(t *testing.T) {
+	t.Parallel()
+	var pids sync.Map
+	url, ring := database(t), storetest.Ring(t)
+	s := open(t, url, postgres.Options{Ring: ring, Wrap: asking(&pids, "SELECT pg_backend_pid()::text")})
+	errOfTest := errors.New("of the test")
+	seen := map[any]bool{}
+	for range 20 {
+		require.ErrorIs(t, s.Write(t.Context(), func(*tokenstore.Tx) error { return errOfTest }), errOfTest)
+		pid, ok := pids.Load("READ COMMITTED")
+		require.True(t, ok)
+		seen[pid] = true
+	}
+	require.LessOrEqual(t, len(seen), 2)
+}
+
 // What one node commits the others hear; a thousand changes may be one signal.
 func TestWhatOneNodeCommitsTheOthersHear(t *testing.T) {
 	t.Parallel()
@@ -376,7 +393,7 @@ func TestTransactionsHaveTheirTimeouts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			url, ring := database(t), storetest.Ring(t)
 			var inside sync.Map
-			s := open(t, url+mode, postgres.Options{Ring: ring, Wrap: asking(&inside)})
+			s := open(t, url+mode, postgres.Options{Ring: ring, Wrap: asking(&inside, settings)})
 			tok, _ := issue(t, s, ring)
 			require.NoError(t, touch(s, tok.ID))
 			require.NoError(t, s.Read(t.Context(), func(tx *tokenstore.Tx) error { return second(tx.Token(tok.ID)) }))
@@ -391,6 +408,9 @@ func TestTransactionsHaveTheirTimeouts(t *testing.T) {
 		})
 	}
 }
+
+const settings = `SELECT current_setting('transaction_isolation') || '/' || current_setting('transaction_read_only') || '/' ||
+	current_setting('lock_timeout') || '/' || current_setting('statement_timeout') || '/' || current_setting('idle_in_transaction_session_timeout')`
 
 func beginOf(text string) (string, bool) {
 	rest, ok := strings.CutPrefix(text, "BEGIN ISOLATION LEVEL ")

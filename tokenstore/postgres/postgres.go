@@ -5,7 +5,14 @@
 // follow the order of commits; readers see snapshots and wait for nobody. Every
 // statement has a deadline, and every transaction of ours gives its locks up by
 // itself when its owner hangs, so that one stuck node can not keep the others
-// from revoking.
+// from revoking. What others do in the same database has no such deadlines: for
+// the roles of people and reports set one,
+//
+//	ALTER ROLE reports SET idle_in_transaction_session_timeout = '5s'
+//
+// A node has up to 20 connections. Behind a pooler that hands out a connection
+// for each transaction the connection string needs
+// default_query_exec_mode=simple_protocol, and changes are found by polling alone.
 package postgres
 
 import (
@@ -25,7 +32,10 @@ import (
 
 // Options sets up a Store. Zero values take the defaults named.
 type Options struct {
-	// Ring seals the audit log. Without one the store can only be read.
+	// Ring seals the audit log, and its first key becomes the primary of a new
+	// store. Without one the store can only be read, and does not notice that a
+	// backup was restored. Whether it holds the keys that a store needs is asked
+	// with Ring.CheckAgainst.
 	Ring *tokenstore.Ring
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
@@ -81,7 +91,10 @@ type Store struct {
 	done   chan struct{}  // closed when Close has finished
 }
 
-var _ tokenstore.Store = (*Store)(nil)
+var (
+	_ tokenstore.Store = (*Store)(nil)
+	_ tokenstore.Waker = (*Store)(nil)
+)
 
 // Open connects to the database that the connection string names and brings its
 // schema up to date. Errors never repeat the string, which may hold a password.

@@ -43,9 +43,30 @@ func Start(t testing.TB, settings ...string) *Server {
 	s.certify()
 	s.write("pg_hba.conf", accessRules, os.O_TRUNC)
 	s.configure(settings...)
+	s.guard()
 	s.Run()
 	t.Cleanup(func() { s.Stop("immediate") })
 	return s
+}
+
+// guard ends the server when the test process dies without its cleanups, as it
+// does when a test panics or takes too long.
+func (s *Server) guard() {
+	s.t.Helper()
+	guard := exec.Command("/bin/sh", "-c", `cat; kill -QUIT $(head -n 1 "$1/data/postmaster.pid") && sleep 1; rm -rf "$1"`, "guard", filepath.Dir(s.dir))
+	alive, err := guard.StdinPipe() // which ends with this process
+	if err == nil {
+		guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // no signal meant for us is for it
+		err = guard.Start()
+	}
+	if err != nil {
+		s.t.Fatalf("pgtest: %v", err)
+	}
+	s.t.Cleanup(func() {
+		_ = guard.Process.Kill()
+		_ = guard.Wait()
+		_ = alive.Close()
+	})
 }
 
 // Standby makes a streaming standby of the server and starts it.
@@ -55,6 +76,7 @@ func (s *Server) Standby(settings ...string) *Server {
 	s.must("pg_basebackup", "--pgdata", standby.dir, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync",
 		"--dbname", s.URL("postgres"))
 	standby.configure(settings...)
+	standby.guard()
 	standby.Run()
 	s.t.Cleanup(func() { standby.Stop("immediate") })
 	return standby
