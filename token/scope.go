@@ -127,6 +127,11 @@ func lookUpScope(name string, known func(name string) (Scope, bool)) (Scope, boo
 	return known(name)
 }
 
+// Equal says whether two grants are the same.
+func (g *Grant) Equal(other *Grant) bool {
+	return g.Access == other.Access && slices.Equal(g.Scopes, other.Scopes)
+}
+
 // Writes says whether the grant lets anything be changed.
 func (g *Grant) Writes(known func(name string) (Scope, bool)) bool {
 	switch g.Access {

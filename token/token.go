@@ -25,6 +25,9 @@ type Token struct {
 	// EndedAt and EndReason say when and why a token was revoked or deleted.
 	EndedAt   time.Time
 	EndReason string
+	// FreshOnly: while a gateway may have missed a change, it does not answer for
+	// this token, even where it would for others.
+	FreshOnly bool
 	// Version grows by one with every change to the token or to its secrets.
 	Version int64
 }
@@ -88,6 +91,7 @@ type Account struct {
 	Name      string
 	Policy    string // name of the policy that rules it
 	Disabled  bool
+	EnabledAt time.Time // when it was last enabled; zero: it always was
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Version   int64
@@ -102,6 +106,7 @@ type User struct {
 	Role          string
 	BusinessUnits []string
 	Disabled      bool
+	EnabledAt     time.Time // when it was last enabled; zero: it always was
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	Version       int64

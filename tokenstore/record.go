@@ -90,7 +90,8 @@ func (r *Records) load(row *db.LookupRow) (*Record, error) {
 		ID: row.TokenID, Name: row.TokenName, AccountID: row.AccountID, UserID: row.UserID,
 		Access: row.Access, Scopes: row.Scopes, AllowList: row.AllowList, Environment: row.Environment, State: row.State,
 		CreatedAt: row.TokenCreatedAt, UpdatedAt: row.TokenUpdatedAt, ExpiresAt: row.TokenExpiresAt,
-		LifetimeFrom: row.LifetimeFrom, EndedAt: row.EndedAt, EndReason: row.EndReason, Version: row.TokenVersion,
+		LifetimeFrom: row.LifetimeFrom, EndedAt: row.EndedAt, EndReason: row.EndReason,
+		FreshOnly: row.FreshOnly, Version: row.TokenVersion,
 	})
 	check(err)
 	account := loadAccount(db.Account{
@@ -98,12 +99,15 @@ func (r *Records) load(row *db.LookupRow) (*Record, error) {
 		CreatedAt: row.AccountCreatedAt, UpdatedAt: row.AccountUpdatedAt, Version: row.AccountVersion,
 	})
 	rec.Account = &account
-	rec.Policy, err = remember(&r.policies,
-		memoKey{name: row.Policy, text: row.Rules, managedBy: row.PolicyManagedBy, version: row.PolicyVersion},
-		func() (token.Policy, error) {
-			return loadPolicy(row.Policy, row.Rules, row.PolicyManagedBy, row.PolicyVersion)
-		})
+	rec.Policy, err = r.policy(row.Policy, row.Rules, row.PolicyManagedBy, row.PolicyVersion)
 	check(err)
+	if row.Scheduled != nil {
+		rec.Outlook, err = loadOutlook(&db.BulkHistoriesRow{
+			Scheduled: *row.Scheduled, ScheduledAt: *row.ScheduledAt, DowngradedAt: *row.DowngradedAt, UndoUntil: *row.UndoUntil,
+			BeforeAccess: *row.BeforeAccess, BeforeScopes: *row.BeforeScopes,
+		})
+		check(err)
+	}
 	if row.UserID == nil {
 		return rec, errors.Join(errs...)
 	}
@@ -117,12 +121,20 @@ func (r *Records) load(row *db.LookupRow) (*Record, error) {
 	})
 	check(err)
 	rec.User = &user
-	role := db.Role{
+	rec.Role, err = r.role(db.Role{
 		Name: *row.Role, Access: *row.RoleAccess, Scopes: *row.RoleScopes, ManagedBy: *row.RoleManagedBy, Version: *row.RoleVersion,
-	}
-	rec.Role, err = remember(&r.roles,
-		memoKey{name: role.Name, text: role.Access, more: role.Scopes, managedBy: role.ManagedBy, version: role.Version},
-		func() (token.Role, error) { return loadRole(role) })
+	})
 	check(err)
 	return rec, errors.Join(errs...)
+}
+
+func (r *Records) policy(name, rules, managedBy string, version int64) (*token.Policy, error) {
+	return remember(&r.policies, memoKey{name: name, text: rules, managedBy: managedBy, version: version},
+		func() (token.Policy, error) { return loadPolicy(name, rules, managedBy, version) })
+}
+
+func (r *Records) role(row db.Role) (*token.Role, error) {
+	return remember(&r.roles,
+		memoKey{name: row.Name, text: row.Access, more: row.Scopes, managedBy: row.ManagedBy, version: row.Version},
+		func() (token.Role, error) { return loadRole(row) })
 }

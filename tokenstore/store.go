@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sallyport/sallyport/token"
 )
@@ -48,6 +49,26 @@ type Waker interface {
 	Wakes() <-chan struct{}
 }
 
+// Bulk is a Store that gives many records at once, for a cache to start with.
+type Bulk interface {
+	// All gives f the record of every secret that a request could come with: those
+	// of active tokens before their expiry, current or within their grace
+	// period. It judges by no more than that, so that some records may be refused
+	// for what their account, user, role or policy says.
+	//
+	// All records are of one snapshot, which holds everything that was committed
+	// before the call, and each is what Lookup would have given then. Tokens come
+	// newest first, so that who has room for some keeps the newest. However many
+	// there are, a bounded number is in memory here at any time. A stored
+	// record that can not be read is left out: Lookup says what is wrong with it.
+	//
+	// f is called by one goroutine at a time, and not after All has returned. While
+	// f takes its time the snapshot is held, which keeps a database from cleaning
+	// up. When f gives an error, All ends and returns it as it is; it may
+	// then have read a little further than f has seen.
+	All(ctx context.Context, f func(*Record) error) error
+}
+
 var (
 	// ErrNotFound: the record does not exist.
 	ErrNotFound = errors.New("tokenstore: not found")
@@ -74,6 +95,19 @@ type Record struct {
 	Policy  *token.Policy
 	Lookup  Lookup
 	KeyID   string // the master key that Lookup is made with
+	// Outlook is what the token's consumer is told of besides; nil: nothing.
+	Outlook *Outlook
+}
+
+// Outlook is what is to come for a token, and what was taken from it.
+type Outlook struct {
+	// Scheduled was announced for ScheduledAt; zero: nothing was.
+	Scheduled   token.ActionKind
+	ScheduledAt time.Time
+	// DowngradedAt is when permissions were taken for not having been used, Before
+	// what it held, and UndoUntil up to when they can be had back.
+	DowngradedAt, UndoUntil time.Time
+	Before                  token.Grant
 }
 
 // Position is a place in the change feed. The zero Position is before everything.

@@ -354,7 +354,7 @@ func (p *tokenPlan) endProbes(by int64) []func(*query) {
 }
 
 const tokenColumns = `t.id, t.name, t.name_folded, t.account_id, t.user_id, t.access, t.scopes, t.allow_list, t.environment, t.state,
-	t.created_at, t.updated_at, t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.version`
+	t.created_at, t.updated_at, t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.fresh_only, t.version`
 
 // fetch is the query of the page: the candidates of one way, judged by all filters.
 func (p *tokenPlan) fetch(w way, floor string) *query {
@@ -500,7 +500,7 @@ func (tx *Tx) fetchTokens(b *query) ([]token.Token, error) {
 	for rows.Next() {
 		var r db.Token
 		err := rows.Scan(&r.ID, &r.Name, &r.NameFolded, &r.AccountID, &r.UserID, &r.Access, &r.Scopes, &r.AllowList, &r.Environment,
-			&r.State, &r.CreatedAt, &r.UpdatedAt, &r.ExpiresAt, &r.LifetimeFrom, &r.EndedAt, &r.EndReason, &r.Version)
+			&r.State, &r.CreatedAt, &r.UpdatedAt, &r.ExpiresAt, &r.LifetimeFrom, &r.EndedAt, &r.EndReason, &r.FreshOnly, &r.Version)
 		if err != nil {
 			return nil, tx.explain("list tokens", err)
 		}

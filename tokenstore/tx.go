@@ -67,6 +67,11 @@ type TxOptions struct {
 	// Ring seals audit entries. Only a writable transaction needs it.
 	Ring *Ring
 	Now  func() time.Time
+	// Clock reads the store's clock. Nil: it is Now, since nobody shares the store.
+	Clock func(context.Context, db.DBTX) (time.Time, error)
+	// Empty is the statement that empties the table named after it as a whole;
+	// default "DELETE FROM ".
+	Empty string
 	// ScanBudget is how many candidates a page of a list looks at, at most, before
 	// it ends with a cursor. It bounds the time that a page takes whatever its
 	// filters match. 0 means 5,000.

@@ -15,6 +15,7 @@ func loadAccount(row db.Account) token.Account {
 		Policy:    row.Policy,
 		Disabled:  row.Disabled != 0,
 		CreatedAt: loadTime(row.CreatedAt),
+		EnabledAt: loadTime(row.EnabledAt),
 		UpdatedAt: loadTime(row.UpdatedAt),
 		Version:   row.Version,
 	}
@@ -57,6 +58,7 @@ func (tx *Tx) InsertAccount(a *token.Account) error {
 		Name:      a.Name,
 		Policy:    a.Policy,
 		Disabled:  storedFlag(a.Disabled),
+		EnabledAt: storedTime(a.EnabledAt),
 		CreatedAt: storedTime(a.CreatedAt),
 		UpdatedAt: storedTime(a.UpdatedAt),
 	})
@@ -89,6 +91,7 @@ func (tx *Tx) UpdateAccount(a *token.Account) error {
 		Name:      a.Name,
 		Policy:    a.Policy,
 		Disabled:  storedFlag(a.Disabled),
+		EnabledAt: storedTime(a.EnabledAt),
 		UpdatedAt: storedTime(a.UpdatedAt),
 	})
 	if err != nil {

@@ -41,6 +41,7 @@ func loadToken(row *db.Token) (t token.Token, err error) {
 		LifetimeFrom: loadTime(row.LifetimeFrom),
 		EndedAt:      loadTime(row.EndedAt),
 		EndReason:    row.EndReason,
+		FreshOnly:    row.FreshOnly != 0,
 		Version:      row.Version,
 	}
 	var errs [4]error
@@ -93,6 +94,7 @@ func (tx *Tx) InsertToken(t *token.Token) error {
 		LifetimeFrom: storedTime(t.LifetimeFrom),
 		EndedAt:      storedTime(t.EndedAt),
 		EndReason:    t.EndReason,
+		FreshOnly:    storedFlag(t.FreshOnly),
 	})
 	if err != nil {
 		return tx.explain("store a token", err)
@@ -145,6 +147,7 @@ func (tx *Tx) UpdateToken(t *token.Token) error {
 		LifetimeFrom: storedTime(t.LifetimeFrom),
 		EndedAt:      storedTime(t.EndedAt),
 		EndReason:    t.EndReason,
+		FreshOnly:    storedFlag(t.FreshOnly),
 	})
 	if err != nil {
 		return tx.explain("update a token", err)

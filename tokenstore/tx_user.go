@@ -19,6 +19,7 @@ func loadUser(row db.User) (token.User, error) {
 		BusinessUnits: units,
 		Disabled:      row.Disabled != 0,
 		CreatedAt:     loadTime(row.CreatedAt),
+		EnabledAt:     loadTime(row.EnabledAt),
 		UpdatedAt:     loadTime(row.UpdatedAt),
 		Version:       row.Version,
 	}, err
@@ -84,6 +85,7 @@ func (tx *Tx) InsertUser(u *token.User) error {
 		Role:          u.Role,
 		BusinessUnits: units,
 		Disabled:      storedFlag(u.Disabled),
+		EnabledAt:     storedTime(u.EnabledAt),
 		CreatedAt:     storedTime(u.CreatedAt),
 		UpdatedAt:     storedTime(u.UpdatedAt),
 	})
@@ -123,6 +125,7 @@ func (tx *Tx) UpdateUser(u *token.User) error {
 		Role:          u.Role,
 		BusinessUnits: units,
 		Disabled:      storedFlag(u.Disabled),
+		EnabledAt:     storedTime(u.EnabledAt),
 		UpdatedAt:     storedTime(u.UpdatedAt),
 	})
 	if err != nil {

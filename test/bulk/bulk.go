@@ -41,8 +41,21 @@ func Fill(ctx context.Context, database, secrets string, n int) (err error) {
 	defer func() { err = errors.Join(err, out.Close()) }()
 	lines := bufio.NewWriter(out)
 
-	keyID := ring.Ring.IDs()[0]
-	check, _ := ring.Ring.CheckValue(keyID)
+	err = Into(ctx, store, ring.Ring, n, func(_ token.ID, secret token.Secret) error {
+		_, err := fmt.Fprintln(lines, secret.Reveal())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return lines.Flush()
+}
+
+// Into puts an account and n such tokens into any store. Each is told of when it
+// is committed.
+func Into(ctx context.Context, store tokenstore.Store, ring *tokenstore.Ring, n int, told func(token.ID, token.Secret) error) error {
+	keyID := ring.IDs()[0]
+	check, _ := ring.CheckValue(keyID)
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	account := token.Account{ID: newID("acc"), Name: "Bulk", Policy: "default", CreatedAt: now, UpdatedAt: now}
 	allow, err := token.ParseAllowList([]string{"127.0.0.1"}, false)
@@ -61,36 +74,40 @@ func Fill(ctx context.Context, database, secrets string, n int) (err error) {
 	if err != nil {
 		return err
 	}
+	type made struct {
+		id     token.ID
+		secret token.Secret
+	}
 	for done := 0; done < n; done += batch {
-		texts := make([]string, 0, batch)
+		tokens := make([]made, 0, batch)
 		err := store.Write(ctx, func(tx *tokenstore.Tx) error {
-			texts = texts[:0]
+			tokens = tokens[:0]
 			tx.Audit(entry)
 			for i := done; i < min(done+batch, n); i++ {
-				secret, err := insert(tx, ring.Ring, keyID, account.ID, allow, now, i)
+				id, secret, err := insert(tx, ring, keyID, account.ID, allow, now, i)
 				if err != nil {
 					return err
 				}
-				texts = append(texts, secret.Reveal())
+				tokens = append(tokens, made{id, secret})
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		for _, text := range texts {
-			if _, err := fmt.Fprintln(lines, text); err != nil {
+		for _, t := range tokens {
+			if err := told(t.id, t.secret); err != nil {
 				return err
 			}
 		}
 	}
-	return lines.Flush()
+	return nil
 }
 
-func insert(tx *tokenstore.Tx, ring *tokenstore.Ring, keyID string, account token.ID, allow token.AllowList, now time.Time, i int) (token.Secret, error) {
+func insert(tx *tokenstore.Tx, ring *tokenstore.Ring, keyID string, account token.ID, allow token.AllowList, now time.Time, i int) (token.ID, token.Secret, error) {
 	secret, err := token.NewSecret(rand.Reader, token.DefaultPrefix, token.Production)
 	if err != nil {
-		return token.Secret{}, err
+		return "", token.Secret{}, err
 	}
 	t := token.Token{
 		ID: newID("tok"), Name: fmt.Sprintf("bulk-%07d", i), AccountID: account,
@@ -99,14 +116,14 @@ func insert(tx *tokenstore.Tx, ring *tokenstore.Ring, keyID string, account toke
 		CreatedAt: now, UpdatedAt: now, LifetimeFrom: now,
 	}
 	if err := tx.InsertToken(&t); err != nil {
-		return token.Secret{}, err
+		return "", token.Secret{}, err
 	}
 	lookup, ok := ring.Lookup(keyID, secret.Digest())
 	if !ok {
-		return token.Secret{}, errors.New("the ring lacks its own key")
+		return "", token.Secret{}, errors.New("the ring lacks its own key")
 	}
 	record := token.SecretRecord{ID: newID("sec"), TokenID: t.ID, Last4: secret.Last4(), Status: token.Current, CreatedAt: now}
-	return secret, tx.InsertSecret(&record, lookup, keyID)
+	return t.ID, secret, tx.InsertSecret(&record, lookup, keyID)
 }
 
 func newID(prefix string) token.ID {

@@ -95,15 +95,20 @@ type Store struct {
 	known   *known
 	memory  *memory
 	unknown *unknowns
-	owners  owners
+	owners  *owners
 	misses  *missBudget
 	waiting atomic.Int64 // requests that wait for a unit of it
 	loads   loads
+	warmth  warmth
 	feed    feed
 	wake    chan struct{}
-	writes  atomic.Uint64 // that went through this cache
-	counts  counts
-	lanes   [laneCount]lane
+	// replaced is what is to be done after the store was put back; endsFrom is the
+	// first number of the feed from which on every end is known.
+	replaced replacements
+	endsFrom atomic.Int64
+	writes   atomic.Uint64 // that went through this cache
+	counts   counts
+	lanes    [laneCount]lane
 
 	// root ends when the store is closed; tasks are its goroutines.
 	root  context.Context
@@ -130,8 +135,10 @@ func New(inner tokenstore.Store, ring *tokenstore.Ring, o Options) *Store {
 		options: o,
 		known:   newKnown(),
 		unknown: newUnknowns(),
+		owners:  new(owners),
 		misses:  newMissBudget(o.MissesPerAddress, o.MissesPerNode),
 		wake:    make(chan struct{}, 1),
+		warmth:  warmth{again: make(chan struct{}, 1)},
 	}
 	s.memory, s.makeErr = newMemory(o.MaxBytes)
 	s.feed.at.Store(never)
@@ -141,7 +148,9 @@ func New(inner tokenstore.Store, ring *tokenstore.Ring, o Options) *Store {
 }
 
 // Start reads the feed's position and the primary key, and begins to follow the
-// feed. It refuses a ring that does not fit the store.
+// feed. It refuses a ring that does not fit the store. All tokens are read into
+// memory in the background (tokenstore.Bulk); until then those that are asked for
+// come from the store.
 func (s *Store) Start(ctx context.Context) error {
 	if !s.enter() {
 		return errClosed
@@ -159,8 +168,15 @@ func (s *Store) Start(ctx context.Context) error {
 	if !s.started.CompareAndSwap(false, true) {
 		return errors.New("cached: started twice")
 	}
-	s.tasks.Add(1)
+	s.known.ended.beginRecall()
+	s.tasks.Add(2)
+	go s.recall(s.feed.position) // which nobody moves yet
 	go s.follow()
+	if bulk, ok := s.inner.(tokenstore.Bulk); ok {
+		s.warmth.start(s.options.Uptime())
+		s.tasks.Add(1)
+		go s.keepWarm(bulk)
+	}
 	return nil
 }
 
@@ -232,6 +248,26 @@ func (s *Store) Peek(d token.Digest) (rec *tokenstore.Record, ok bool) {
 		return nil, false
 	}
 	return &e.record, true
+}
+
+// Known says whether a record is in memory that is not known to have ended, without
+// asking the store. It may have changed, and the feed may be too old to say: who
+// holds such a secret is no stranger, and Resolve answers them at nobody's cost.
+func (s *Store) Known(d token.Digest) bool {
+	if !s.enter() {
+		return false
+	}
+	defer s.leave()
+	p := s.primary.Load()
+	if p == nil {
+		return false
+	}
+	l, ok := s.ring.Lookup(p.id, d)
+	if !ok {
+		return false
+	}
+	_, v := s.find(&l)
+	return v == current || v == outdated
 }
 
 // Resolve answers what Peek could not: it asks the store, once for any number of

@@ -65,6 +65,13 @@ func (e *entry) refreshIn(now time.Duration) {
 	e.refreshAt.Store(int64(now + refreshAfter - early))
 }
 
+// spreadRefresh is refreshIn for entries that were read all at once, and must not
+// be read again all at once: over the last three quarters of the hour.
+func (e *entry) spreadRefresh(now time.Duration) {
+	at := time.Duration(binary.LittleEndian.Uint16(e.record.Lookup[16:]))
+	e.refreshAt.Store(int64(now + refreshAfter - refreshAfter*3/4*at/(1<<16)))
+}
+
 // bury makes sure that the entry is not served again.
 func (e *entry) bury() { e.comparedAt.Store(0) }
 
@@ -97,7 +104,9 @@ func (e *entry) size() int64 {
 	} {
 		size += allocated(len(text))
 	}
-	size += allocated(16 * cap(r.Token.Grant.Scopes))
+	if r.Outlook != nil {
+		size += allocated(int(reflect.TypeFor[tokenstore.Outlook]().Size()))
+	}
 	if !r.Token.AllowList.Empty() {
 		size += allocated(32 * len(r.Token.AllowList.Strings()))
 	}

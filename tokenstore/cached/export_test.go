@@ -22,6 +22,11 @@ func (s *Store) Settle() { s.memory.cache.Wait() }
 // LimitFloors sets how many floors are kept, before anything is learned.
 func (s *Store) LimitFloors(n int) { s.known.limit = n }
 
+// RecallIn sets how much of the feed's past is read at once, and at all, before Start.
+func (s *Store) RecallIn(window int64, limit int) {
+	s.known.ended.window, s.known.ended.limit = window, limit
+}
+
 // ForgetRecent empties the table before ristretto.
 func (s *Store) ForgetRecent() {
 	for i := range s.memory.recent {

@@ -21,6 +21,9 @@ const (
 	// pollTimeout is how long one reading of the feed may take. It is longer than
 	// pollWait so that a slow store can still be followed.
 	pollTimeout = 2 * time.Second
+	// pollAgain is when the feed is read again after that failed. A store knows by
+	// itself how often it may be knocked at; here it is to be noticed that it is back.
+	pollAgain = 100 * time.Millisecond
 	// never is an uptime before all others.
 	never = math.MinInt64
 )
@@ -57,6 +60,10 @@ func (s *Store) age() time.Duration {
 	}
 	return s.options.Uptime() - time.Duration(at)
 }
+
+// Age is for how long changes may have been missed: the age of the feed's
+// position, on the clock that counts suspension.
+func (s *Store) Age() time.Duration { return s.age() }
 
 // fresh says whether the position is young enough to answer from memory; if it
 // is not, the feed is read, once for all who ask. While the store is known to be
@@ -148,8 +155,11 @@ func (s *Store) follow() {
 		case <-timer.C:
 		}
 		// What keeps the feed from being read shows in its age.
-		_ = s.sync(s.root)
-		timer.Reset(s.options.Poll)
+		wait := s.options.Poll
+		if s.sync(s.root) != nil {
+			wait = min(wait, pollAgain)
+		}
+		timer.Reset(wait)
 	}
 }
 
@@ -228,12 +238,13 @@ func (s *Store) takeIn(after tokenstore.Position) (at tokenstore.Position, err e
 		if follows && changes.At == at {
 			return at, nil
 		}
-		if err := s.learn(ctx, &changes, follows); err != nil {
+		if err := s.learn(ctx, at, &changes, follows); err != nil {
 			return at, err
 		}
 		if !follows {
 			// An answer that is not complete tells where the feed ends.
 			s.counts.resyncs.Add(1)
+			s.chill()
 			if s.options.OnResync != nil {
 				s.options.OnResync(at, changes.At)
 			}
@@ -245,7 +256,7 @@ func (s *Store) takeIn(after tokenstore.Position) (at tokenstore.Position, err e
 }
 
 // learn takes one answer of the feed in. It may run again for the same answer.
-func (s *Store) learn(ctx context.Context, changes *tokenstore.Changes, follows bool) error {
+func (s *Store) learn(ctx context.Context, after tokenstore.Position, changes *tokenstore.Changes, follows bool) error {
 	if follows {
 		s.known.learn(changes.List)
 	}
@@ -269,6 +280,9 @@ func (s *Store) learn(ctx context.Context, changes *tokenstore.Changes, follows 
 		s.unknown.forget()
 	}
 	if !follows {
+		if replacedBy(after, changes.At) {
+			s.noteReplacement(after, changes.At)
+		}
 		s.known.forget(changes.List)
 	}
 	return nil
@@ -339,6 +353,7 @@ func (s *Store) startFeed(ctx context.Context) error {
 	defer s.feed.mu.Unlock()
 	s.feed.position, s.feed.syncedAt = changes.At, s.options.Now()
 	s.feed.at.Store(int64(began))
+	s.endsFrom.Store(changes.At.Seq + 1)
 	return nil
 }
 

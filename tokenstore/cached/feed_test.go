@@ -261,11 +261,32 @@ func TestARestoredStoreBringsNothingBackThatWasSeenToEnd(t *testing.T) {
 	require.EqualValues(t, 1, r.Stats().Resyncs)
 	require.Equal(t, 4, r.Stats().Tombstones)
 
-	// Only a version above the one that ended it brings a token back.
-	r.inner.commit(gone, func(rec *tokenstore.Record) { rec.Token.Version++ })
+	// Versions are counted anew in a store that was put back: edits prove nothing,
+	// until what ended was written into it again.
+	edit := func(rec *tokenstore.Record) { rec.Token.Version++ }
+	for range 5 {
+		r.inner.commit(gone, edit)
+		r.sync()
+		require.Equal(t, "revoked", r.state(gone))
+	}
+	replaced, ok := r.Replacement()
+	require.True(t, ok)
+	require.Equal(t, cached.Replacement{
+		Number: 1, From: tokenstore.Position{Epoch: "first", Seq: 10}, To: tokenstore.Position{Epoch: "second", Seq: 4}, EndsFrom: 1,
+	}, replaced)
+	r.inner.commit(gone, func(rec *tokenstore.Record) { revoke(rec); rec.Token.Version = 20 })
+	r.Reasserted(replaced.Number)
+	_, ok = r.Replacement()
+	require.False(t, ok)
 	r.sync()
-	require.Equal(t, "revoked", r.state(gone), "the same version")
-	r.inner.commit(gone, func(rec *tokenstore.Record) { rec.Token.Version++ })
+	// Then only a version above the one that ended it brings a token back.
+	revive := func(version int64) func(rec *tokenstore.Record) {
+		return func(rec *tokenstore.Record) { rec.Token.State, rec.Token.Version = token.Active, version }
+	}
+	r.inner.commit(gone, revive(19))
+	r.sync()
+	require.Equal(t, "revoked", r.state(gone), "an earlier one")
+	r.inner.commit(gone, revive(21))
 	r.sync()
 	require.Equal(t, "active", r.state(gone), "a later one")
 }

@@ -18,8 +18,9 @@ import (
 	"github.com/sallyport/sallyport/tokenstore/cached"
 )
 
-// -hammer.edits 20000000 takes an hour or two and makes 10^8 interleavings (S7).
-var hammerEdits = flag.Int("hammer.edits", 20_000, "how many changes the race test makes")
+// go test ./tokenstore/cached -run TestNoRace -v -timeout 0 -hammer.interleavings 100000000
+// is the whole of S7, and takes minutes.
+var hammerInterleavings = flag.Int64("hammer.interleavings", 20_000, "how many interleavings the race test meets at least")
 
 // answering is a cache before a fake store, as the race test sees it. change
 // returns when the change is said to hold.
@@ -36,15 +37,35 @@ type hammered struct {
 	digest  token.Digest
 	version atomic.Int64
 	ended   atomic.Bool
+	// Changes of it that began, and that were acknowledged.
+	begun, acknowledged atomic.Int64
 }
 
-// hammer changes tokens while others ask for them, and counts the answers, and
-// those among them that were older than what had been acknowledged before
-// the question.
-func hammer(inner *fakeStore, c answering, edits int) (answers, stale int64) {
-	const slots, writers, readers, editsOfOne = 16, 4, 8, 16
+// tally counts the answers of a race.
+type tally struct {
+	// answers is all of them; interleavings is the pairs of a change and a reader
+	// who had a question about the same token under way at some moment between
+	// the beginning of the change and its acknowledgement. What the same reader
+	// asks again during the same change is judged too, as is what meets no change,
+	// but counts no more.
+	answers, interleavings int64
+	// stale is those that were older than what had been acknowledged before the
+	// question.
+	stale int64
+}
+
+func (t *tally) add(u tally) {
+	t.answers += u.answers
+	t.interleavings += u.interleavings
+	t.stale += u.stale
+}
+
+// hammer changes tokens while others ask for them.
+func hammer(inner *fakeStore, c answering, edits int) (sum tally) {
+	const slots, writers, readers, editsOfOne = 8, 4, 8, 16
 	// Rows are slow to come back, so that changes overtake them.
 	inner.onLookup = func(context.Context) { runtime.Gosched() }
+	inner.onChanges = func(context.Context) error { runtime.Gosched(); return nil }
 	var next atomic.Int64
 	issue := func() *hammered {
 		n := int(next.Add(1))
@@ -56,26 +77,41 @@ func hammer(inner *fakeStore, c answering, edits int) (answers, stale int64) {
 		current[i].Store(issue())
 	}
 	var done atomic.Bool
-	var asked, behind atomic.Int64
+	var tallies [readers]tally
 	var reading, writing sync.WaitGroup
 	for r := range readers {
 		reading.Go(func() {
+			var mine tally
+			var met [slots]struct {
+				token *hammered
+				begun int64
+			}
 			for n := r; !done.Load(); n++ {
 				h := current[n%slots].Load()
+				acknowledged := h.acknowledged.Load()
 				version, ended := h.version.Load(), h.ended.Load()
 				rec, err := c.record(h.digest)
 				if err != nil {
 					runtime.Gosched()
 					continue
 				}
-				asked.Add(1)
+				mine.answers++
+				last := &met[n%slots]
+				if begun := h.begun.Load(); begun > acknowledged && (last.token != h || last.begun != begun) {
+					last.token, last.begun = h, begun
+					mine.interleavings++
+				}
 				if rec.Token.Version < version || ended && rec.Token.State != token.Revoked {
-					behind.Add(1)
+					mine.stale++
 				}
 				if n%64 == 0 {
 					c.disturb()
 				}
+				// On few cores whoever does not yield runs for milliseconds, and
+				// meets no more than one moment of a change.
+				runtime.Gosched()
 			}
+			tallies[r] = mine
 		})
 	}
 	for w := range writers {
@@ -85,6 +121,7 @@ func hammer(inner *fakeStore, c answering, edits int) (answers, stale int64) {
 				h := current[i].Load()
 				last := n%editsOfOne == editsOfOne-1
 				var version int64
+				h.begun.Add(1)
 				c.change(h.digest, func() {
 					inner.commit(h.digest, func(r *tokenstore.Record) {
 						if rename(r); last {
@@ -94,8 +131,9 @@ func hammer(inner *fakeStore, c answering, edits int) (answers, stale int64) {
 					})
 				})
 				h.version.Store(version)
+				h.ended.Store(last)
+				h.acknowledged.Add(1)
 				if last {
-					h.ended.Store(true)
 					runtime.Gosched()
 					current[i].Store(issue())
 				}
@@ -105,15 +143,44 @@ func hammer(inner *fakeStore, c answering, edits int) (answers, stale int64) {
 	writing.Wait()
 	done.Store(true)
 	reading.Wait()
-	return asked.Load(), behind.Load()
+	for _, t := range tallies {
+		sum.add(t)
+	}
+	return sum
 }
 
 // S7.
 func TestNoRaceLetsAChangeThatWasAcknowledgedBeForgotten(t *testing.T) {
-	edits := *hammerEdits
-	if raceEnabled || testing.Short() {
-		edits = min(edits, 2000)
+	want, edits := *hammerInterleavings, 200_000
+	if want < 1_000_000 {
+		edits = 2000
 	}
+	if raceEnabled || testing.Short() {
+		want = min(want, 5000)
+	}
+	var sum tally
+	var hits, evictions, changes int64
+	began := time.Now()
+	// Rounds, each with a cache and a store of its own: what was revoked is kept
+	// for ever, and so would fill the memory.
+	for round := 0; sum.interleavings < want; round++ {
+		of, stats := hammerRound(t, edits)
+		sum.add(of)
+		changes += int64(edits)
+		hits += int64(stats.Hits)
+		evictions += stats.Evictions
+		require.Zero(t, sum.stale)
+		if round%25 == 0 || sum.interleavings >= want {
+			t.Logf("%d interleavings in %d changes and %d answers, %d of them from memory, %d stale, %s",
+				sum.interleavings, changes, sum.answers, hits, sum.stale, time.Since(began).Round(time.Second))
+		}
+	}
+	require.Positive(t, hits)
+	require.Positive(t, evictions)
+}
+
+func hammerRound(t *testing.T, edits int) (tally, cached.Stats) {
+	t.Helper()
 	ring := testRing(t)
 	inner := newFakeStore(ring)
 	s := cached.New(inner, ring, cached.Options{
@@ -124,7 +191,7 @@ func TestNoRaceLetsAChangeThatWasAcknowledgedBeForgotten(t *testing.T) {
 	defer s.Close()
 	s.LimitFloors(8)
 	require.NoError(t, s.Start(t.Context()))
-	answers, stale := hammer(inner, answering{
+	sum := hammer(inner, answering{
 		record: func(d token.Digest) (*tokenstore.Record, error) {
 			if rec, ok := s.Peek(d); ok {
 				return rec, nil
@@ -138,10 +205,7 @@ func TestNoRaceLetsAChangeThatWasAcknowledgedBeForgotten(t *testing.T) {
 		},
 		disturb: s.ForgetRecent,
 	}, edits)
-	t.Logf("%d answers, %d from memory, %d of them stale", answers, s.Stats().Hits, stale)
-	require.Positive(t, s.Stats().Hits)
-	require.Positive(t, s.Stats().Evictions)
-	require.Zero(t, stale)
+	return sum, s.Stats()
 }
 
 // plain is ristretto as one would use it: read through, and delete what changed.
@@ -204,13 +268,13 @@ func TestTheRaceTestFindsThePlainWayWanting(t *testing.T) {
 	inner := newFakeStore(testRing(t))
 	p := newPlain(t, inner)
 	for range 100 {
-		answers, stale := hammer(inner, answering{
+		sum := hammer(inner, answering{
 			record:  p.record,
 			change:  func(d token.Digest, f func()) { f(); p.forget(d) },
 			disturb: func() {},
 		}, 2000)
-		t.Logf("%d answers, %d of them stale", answers, stale)
-		if stale > 0 {
+		t.Logf("%d answers, %d of them stale", sum.answers, sum.stale)
+		if sum.stale > 0 {
 			return
 		}
 	}

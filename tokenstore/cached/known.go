@@ -17,9 +17,7 @@ import (
 type known struct {
 	number atomic.Uint64
 	floors atomic.Pointer[floors]
-	// ended holds tombstones. They outlive evictions, resyncs and epochs: a store
-	// that was restored must not bring a revoked token back (I3).
-	ended *marks
+	ended  *tombstones
 	// limit is how many marks are kept before the older half is dropped.
 	limit int
 }
@@ -53,7 +51,7 @@ const (
 func (v verdict) final() bool { return v == revoked || v == retired }
 
 func newKnown() *known {
-	k := &known{ended: newMarks(), limit: floorLimit}
+	k := &known{ended: newTombstones(), limit: floorLimit}
 	// Number 0 stays below every entry's, so that it can mark those that count
 	// for nothing any more.
 	k.number.Store(1)
@@ -68,9 +66,7 @@ func (k *known) learn(list []tokenstore.Change) {
 		c := &list[i]
 		switch c.Kind {
 		case tokenstore.TokenKind, tokenstore.SecretKind:
-			if c.Final {
-				k.ended.raise(c.Kind, c.ID, c.Version)
-			}
+			k.ended.learn(c)
 		case tokenstore.AccountKind, tokenstore.UserKind, tokenstore.RoleKind, tokenstore.PolicyKind:
 		default:
 			continue // no record holds it
@@ -89,9 +85,9 @@ func (k *known) learn(list []tokenstore.Change) {
 // followed without a gap. Every entry is outdated afterwards.
 func (k *known) forget(list []tokenstore.Change) {
 	next := k.number.Load() + 1
-	for _, c := range list {
-		if c.Final {
-			k.ended.raise(c.Kind, c.ID, c.Version)
+	for i := range list {
+		if list[i].Final {
+			k.ended.learn(&list[i])
 		}
 	}
 	k.floors.Store(&floors{horizon: next, recent: newMarks(), older: newMarks(), begun: next})
@@ -120,12 +116,12 @@ func (k *known) compare(e *entry) verdict {
 	tokenFloor := f.least(tokenstore.TokenKind, string(r.Token.ID))
 	secretFloor := f.least(tokenstore.SecretKind, string(r.Secret.ID))
 	if !over(&r.Token) {
-		if at := k.ended.at(tokenstore.TokenKind, string(r.Token.ID)); at >= max(r.Token.Version, tokenFloor) && at > 0 {
+		if k.ended.hold(tokenstore.TokenKind, string(r.Token.ID), max(r.Token.Version, tokenFloor)) {
 			return revoked
 		}
 	}
 	if r.Secret.Status != token.Retired {
-		if at := k.ended.at(tokenstore.SecretKind, string(r.Secret.ID)); at >= max(r.Token.Version, secretFloor) && at > 0 {
+		if k.ended.hold(tokenstore.SecretKind, string(r.Secret.ID), max(r.Token.Version, secretFloor)) {
 			return retired
 		}
 	}
@@ -163,6 +159,6 @@ func (k *known) terminal(e *entry, v verdict) *entry {
 		t.record.Token.State = token.Revoked
 	}
 	// What is known is the state at the version that ended it.
-	t.record.Token.Version = max(t.record.Token.Version, k.ended.at(kind, id))
+	t.record.Token.Version = max(t.record.Token.Version, k.ended.versions.at(kind, id))
 	return t
 }

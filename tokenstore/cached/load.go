@@ -25,10 +25,16 @@ var errBehind = errors.New("the store answers with records that are older than i
 // loads is the readings of tokens under way, so that any number of callers with
 // one secret cost one.
 type loads struct {
-	shards [64]struct {
-		mu sync.Mutex
-		m  map[tokenstore.Lookup]*load
-	}
+	shards [64]loadShard
+}
+
+type loadShard struct {
+	mu sync.Mutex
+	m  map[tokenstore.Lookup]*load
+}
+
+func (l *loads) shard(of *tokenstore.Lookup) *loadShard {
+	return &l.shards[of[8]%uint8(len(l.shards))]
 }
 
 // load is one of them. The rest may be read after done.
@@ -93,7 +99,7 @@ func (s *Store) loadInTurn(ctx context.Context, d token.Digest, l tokenstore.Loo
 // not to be needed. With ErrThrottled, retry is closed when it is worth trying
 // again, and nil when it is not. The caller has entered.
 func (s *Store) load(d token.Digest, l tokenstore.Lookup, p *primary, c charge, anew bool) (under *load, rec *tokenstore.Record, retry <-chan struct{}, err error) {
-	shard := &s.loads.shards[l[8]%uint8(len(s.loads.shards))]
+	shard := s.loads.shard(&l)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if under := shard.m[l]; under != nil {

@@ -2,6 +2,7 @@ package cached
 
 import (
 	"hash/maphash"
+	"iter"
 	"strings"
 	"sync/atomic"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // marks remembers the highest version heard of for any number of records. One
-// goroutine raises; readers take no lock, because they are requests. A mark is
+// goroutine at a time raises; readers take no lock, because they are requests. A mark is
 // never lowered and never removed; whole sets of marks are.
 type marks struct {
 	seed  maphash.Seed
@@ -41,7 +42,19 @@ func (m *marks) at(kind tokenstore.Kind, id string) int64 {
 	return 0
 }
 
-// raise marks a version for a record. Only one goroutine may call it.
+// all gives every mark that was there when it began.
+func (m *marks) all() iter.Seq[*mark] {
+	return func(yield func(*mark) bool) {
+		table := *m.table.Load()
+		for i := range table {
+			if found := table[i].Load(); found != nil && !yield(found) {
+				return
+			}
+		}
+	}
+}
+
+// raise marks a version for a record. Only one goroutine at a time may call it.
 func (m *marks) raise(kind tokenstore.Kind, id string, version int64) {
 	table := *m.table.Load()
 	slot := m.slot(table, kind, id)

@@ -61,6 +61,16 @@ func (m *memory) put(e *entry) {
 	}
 }
 
+// putBehind keeps an entry that nobody waits for. It stays out of the table, where
+// it would push out what requests have just brought and ristretto has yet to take
+// in. ok is false when ristretto's buffer is full.
+func (m *memory) putBehind(e *entry) (ok bool) {
+	if ok = m.cache.Set(slotKey(&e.record.Lookup), e, e.cost); ok {
+		m.entries.Add(1)
+	}
+	return ok
+}
+
 // bytes is the cost of all entries together.
 func (m *memory) bytes() int64 { return m.maxCost - m.cache.RemainingCost() }
 

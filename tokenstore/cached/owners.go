@@ -20,6 +20,7 @@ type owners struct {
 	roles    shared[token.Role]
 	policies shared[token.Policy]
 	words    words
+	lists    lists
 }
 
 // share replaces what a record has in common with others by the common copy. It
@@ -36,7 +37,12 @@ func (o *owners) share(r *tokenstore.Record) (cost int64) {
 		r.Role, fresh = o.roles.one(r.Role.Name, r.Role.Version, r.Role)
 		cost += fresh
 	}
-	// Equal texts that came in several copies become one.
+	return cost + o.shareTexts(r)
+}
+
+// shareTexts makes equal texts that came in several copies one, once the owners
+// are the common ones. It gives the bytes of what turned out to be new.
+func (o *owners) shareTexts(r *tokenstore.Record) (cost int64) {
 	if r.Secret.TokenID == r.Token.ID {
 		r.Secret.TokenID = r.Token.ID
 	}
@@ -47,13 +53,7 @@ func (o *owners) share(r *tokenstore.Record) (cost int64) {
 		r.Token.UserID = r.User.ID
 	}
 	r.KeyID = o.words.one(r.KeyID)
-	if len(r.Token.Grant.Scopes) > 0 {
-		scopes := slices.Clip(slices.Clone(r.Token.Grant.Scopes))
-		for i := range scopes {
-			scopes[i] = o.words.one(scopes[i])
-		}
-		r.Token.Grant.Scopes = scopes
-	}
+	r.Token.Grant.Scopes, cost = o.lists.one(&o.words, r.Token.Grant.Scopes)
 	return cost
 }
 
@@ -128,4 +128,43 @@ func (w *words) one(text string) string {
 		w.m[text] = text
 	}
 	return text
+}
+
+// lists keeps one copy of lists of words, such as the scopes of tokens: many have
+// the same. Past a limit it keeps no more of them.
+type lists struct {
+	mu sync.Mutex
+	m  map[string][]string
+}
+
+const maxLists = 4096
+
+// one gives the copy to hold instead of a list, and the bytes of a new one.
+func (l *lists) one(w *words, list []string) (common []string, cost int64) {
+	if len(list) == 0 {
+		return nil, 0
+	}
+	// No word has a NUL: each list has its own key.
+	key := make([]byte, 0, 256)
+	for _, word := range list {
+		key = append(append(key, word...), 0)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if held, ok := l.m[string(key)]; ok {
+		return held, 0
+	}
+	common = slices.Clip(slices.Clone(list))
+	for i := range common {
+		common[i] = w.one(common[i])
+	}
+	cost = allocated(16 * len(common))
+	if l.m == nil {
+		l.m = make(map[string][]string)
+	}
+	if len(l.m) < maxLists {
+		l.m[string(key)] = common
+		cost += allocated(len(key))
+	}
+	return common, cost
 }

@@ -22,6 +22,7 @@ type Stats struct {
 	PollErrors, Resyncs uint64
 	Evictions           int64
 
+	Warm           WarmStats
 	Entries, Bytes int64 // about
 	Tombstones     int
 	Position       tokenstore.Position
@@ -65,9 +66,10 @@ func (s *Store) Stats() Stats {
 		PollErrors:   s.counts.pollErrors.Load(),
 		Resyncs:      s.counts.resyncs.Load(),
 		Evictions:    s.memory.evictions.Load(),
+		Warm:         s.warmth.read(s.options.Uptime()),
 		Entries:      s.memory.entries.Load(),
 		Bytes:        s.memory.bytes(),
-		Tombstones:   s.known.ended.len(),
+		Tombstones:   s.known.ended.versions.len(),
 		FeedAge:      s.age(),
 	}
 	for i := range s.lanes {

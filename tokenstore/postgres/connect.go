@@ -22,8 +22,22 @@ import (
 var errUnreadable = errors.New("the connection string can not be read: it has the form " +
 	"postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full, with special characters percent-encoded")
 
-// configure reads a connection string, and sets what holds for all connections.
+// configure reads the connection string of the store itself.
 func configure(url string) (*pgxpool.Config, error) {
+	config, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
+	if config.ConnConfig.ValidateConnect == nil {
+		// Of several servers the one that takes writes is meant. A standby may lag,
+		// and would answer for secrets that are long revoked.
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	return config, nil
+}
+
+// parse reads a connection string, and sets what holds for all connections.
+func parse(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errUnreadable
@@ -37,11 +51,6 @@ func configure(url string) (*pgxpool.Config, error) {
 	}
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "sallyport"
-	}
-	if c.ValidateConnect == nil {
-		// Of several servers the one that takes writes is meant. A standby may lag,
-		// and would answer for secrets that are long revoked.
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	// Only the listener listens; a pooler may hand us what somebody else asked
 	// for, which pgx would keep for ever.
@@ -83,10 +92,11 @@ func reach(c *pgx.ConnConfig) time.Duration {
 	return min(time.Duration(1+len(c.Fallbacks))*c.ConnectTimeout, openTimeout)
 }
 
-// Between attempts to connect after one that failed.
+// Between attempts to connect after one that failed. A node that may connect again
+// so soon is as it was within a second of the server's return.
 const (
 	pauseMin = 50 * time.Millisecond
-	pauseMax = time.Second
+	pauseMax = 500 * time.Millisecond
 )
 
 // pause keeps a node from knocking on and on at a server that has just refused
@@ -95,10 +105,22 @@ const (
 // are not concerned.
 type pause struct {
 	now func() time.Time
+	// returned gets a signal when the server is back; it holds one.
+	returned chan struct{}
 
 	mu    sync.Mutex
 	wait  time.Duration // 0: the last attempt succeeded
 	until time.Time
+	// trying is set while one tries, and nobody has heard what became of it.
+	trying bool
+	// made is when a connection was last made, failedAt when one last could not be,
+	// and refused whether that was the server's own answer.
+	made, failedAt time.Time
+	refused        bool
+}
+
+func newPause(now func() time.Time) *pause {
+	return &pause{now: now, returned: make(chan struct{}, 1)}
 }
 
 var errPausing = fmt.Errorf("%w: it could not be reached a moment ago", tokenstore.ErrUnavailable)
@@ -113,7 +135,9 @@ func (p *pause) before(context.Context, *pgx.ConnConfig) error {
 	if p.now().Before(p.until) {
 		return errPausing
 	}
-	p.until = p.now().Add(connectTimeout) // unless it is known before
+	// Unless it is known before. An attempt that hangs, because its packets are
+	// lost, does not keep the next one waiting.
+	p.until, p.trying = p.now().Add(pauseMax), true
 	return nil
 }
 
@@ -121,20 +145,51 @@ func (p *pause) before(context.Context, *pgx.ConnConfig) error {
 func (p *pause) after(context.Context, *pgx.Conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wait = 0
+	p.made = p.now()
+	p.end()
 	return nil
 }
 
-// failed is told when one could not be made. Several that failed together count once.
-func (p *pause) failed() {
+// answered is told when a connection that exists got an answer to what was asked
+// then. If connecting had failed on the way, and not because the server has no
+// room or is about to stop, the way is open again.
+func (p *pause) answered(asked time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wait != 0 && !p.refused && asked.After(p.failedAt) {
+		p.end()
+	}
+}
+
+// failed is told when one could not be made by somebody who began then. Several
+// that failed together count once, and one that began before another was made does
+// not count: it tells of the time before.
+func (p *pause) failed(began time.Time, refused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if p.wait != 0 && now.Before(p.until) && p.until.Sub(now) <= p.wait {
+	if began.Before(p.made) {
 		return
 	}
+	p.failedAt, p.refused = now, refused
+	if p.wait != 0 && now.Before(p.until) && !p.trying {
+		return
+	}
+	p.trying = false
 	p.wait = min(max(2*p.wait, pauseMin), pauseMax)
 	p.until = now.Add(jittered(p.wait))
+}
+
+// end lets everyone connect. The caller holds the lock.
+func (p *pause) end() {
+	if p.wait == 0 {
+		return
+	}
+	p.wait, p.trying = 0, false
+	select {
+	case p.returned <- struct{}{}:
+	default:
+	}
 }
 
 // jittered is between half of d and all of it, so that nodes that failed

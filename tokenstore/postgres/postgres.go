@@ -10,7 +10,7 @@
 //
 //	ALTER ROLE reports SET idle_in_transaction_session_timeout = '5s'
 //
-// A node has up to 20 connections. Behind a pooler that hands out a connection
+// A node has up to 20 connections, and up to 4 more to a replica. Behind a pooler that hands out a connection
 // for each transaction the connection string needs
 // default_query_exec_mode=simple_protocol, and changes are found by polling alone.
 package postgres
@@ -18,6 +18,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -37,12 +38,24 @@ type Options struct {
 	// backup was restored. Whether it holds the keys that a store needs is asked
 	// with Ring.CheckAgainst.
 	Ring *tokenstore.Ring
-	// Now is the wall clock; default time.Now.
+	// Copying opens the store to copy it, or to copy another one into it: it stays
+	// as it is but for its schema, also when a copy into it is not finished.
+	Copying bool
+	// Now is the wall clock; default time.Now. A clock that is given stands in for
+	// the database's clock too.
 	Now func() time.Time
+	// clock reads the database's clock, unless Now stands in for it.
+	clock func(context.Context, db.DBTX) (time.Time, error)
 	// Random names the epoch of a new store; default crypto/rand.
 	Random io.Reader
 	// Lookups is how many requests may look for their secret at once; default 8.
 	Lookups int32
+	// Replica is the connection string of a database that follows this one, a
+	// streaming standby for example, and is nearer. Lookups are answered from it
+	// as long as it is not behind what this node knows; everything else, and every
+	// "there is no such secret", comes from the primary. It may be down at any time,
+	// and is never written to. Empty: there is none.
+	Replica string
 	// Wrap, if set, stands between the store and every statement that it runs,
 	// BEGIN and COMMIT included, so that tests can make any of them fail.
 	Wrap func(db.DBTX) db.DBTX
@@ -79,7 +92,9 @@ type Store struct {
 	// manage tokens, and notifications.
 	lookups, feed, management, telling *pgxpool.Pool
 
-	pause   pause
+	replica *replica // nil: there is none
+
+	pause   *pause
 	writers chan struct{} // holds one for each that writes
 	wakes   *wakes
 	records tokenstore.Records
@@ -107,7 +122,7 @@ var (
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	o.fill()
 	s := &Store{
-		o: o, done: make(chan struct{}), pause: pause{now: time.Now}, writers: make(chan struct{}, writersAtOnce), //nolint:forbidigo // a pause is real time
+		o: o, done: make(chan struct{}), pause: newPause(time.Now), writers: make(chan struct{}, writersAtOnce), //nolint:forbidigo // a pause is real time
 	}
 	limited, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -120,7 +135,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 
 func (o *Options) fill() {
 	if o.Now == nil {
-		o.Now = time.Now //nolint:forbidigo // where the default comes from
+		o.Now, o.clock = time.Now, databaseClock //nolint:forbidigo // where the default comes from
 	}
 	if o.Random == nil {
 		o.Random = rand.Reader
@@ -138,7 +153,11 @@ func (s *Store) open(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if err := withDatabase(ctx, config.ConnConfig, migrate, nameEpoch(s.o.Random)); err != nil {
+	first := []func(context.Context, *sql.DB) error{migrate, nameEpoch(s.o.Random)}
+	if !s.o.Copying {
+		first = append(first, checkCopied)
+	}
+	if err := withDatabase(ctx, config.ConnConfig, first...); err != nil {
 		return err
 	}
 	config.BeforeConnect, config.AfterConnect = s.pause.before, s.pause.after
@@ -152,8 +171,13 @@ func (s *Store) open(ctx context.Context, url string) error {
 			return errors.New("the connection string can not be used")
 		}
 	}
-	s.wakes = startWakes(config.ConnConfig, s.notify)
-	if s.o.Ring == nil {
+	if s.o.Replica != "" {
+		if s.replica, err = openReplica(ctx, s.o.Replica, &s.o, &s.records); err != nil {
+			return err
+		}
+	}
+	s.wakes = startWakes(config.ConnConfig, s.notify, s.pause.returned)
+	if s.o.Ring == nil || s.o.Copying {
 		return nil
 	}
 	if err := tokenstore.Adopt(ctx, s, s.o.Ring); err != nil {
@@ -218,5 +242,8 @@ func (s *Store) shut() {
 		if pool != nil {
 			pool.Close()
 		}
+	}
+	if s.replica != nil {
+		s.replica.close()
 	}
 }

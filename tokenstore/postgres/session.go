@@ -33,8 +33,9 @@ func (s *Store) hold(ctx context.Context, pool *pgxpool.Pool, limit time.Duratio
 		if err != nil {
 			return nil, err
 		}
-		session := &session{held: held, limit: limit}
+		session, asked := &session{held: held, limit: limit}, s.pause.now()
 		if err = session.try(ctx, first); err == nil {
+			s.pause.answered(asked)
 			return session, nil
 		}
 		lost := held.Conn().IsClosed() && !errors.Is(err, errSlow)
@@ -66,13 +67,14 @@ func (s *session) try(ctx context.Context, first func(*session) error) error {
 func (s *Store) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	limited, cancel := context.WithTimeout(ctx, acquireTimeout)
 	defer cancel()
+	began := s.pause.now()
 	held, err := pool.Acquire(limited)
 	if err == nil {
 		return held, nil
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) && limited.Err() == nil {
-		s.pause.failed()
+		s.pause.failed(began, isOfServer(err))
 	}
 	return nil, explainIn(ctx, err)
 }

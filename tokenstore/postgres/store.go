@@ -60,6 +60,11 @@ func (s *Store) Lookup(ctx context.Context, l tokenstore.Lookup) (rec *tokenstor
 		return nil, err
 	}
 	defer s.calls.Done()
+	if s.replica != nil {
+		if rec, ok := s.replica.lookup(ctx, l); ok {
+			return rec, nil
+		}
+	}
 	limited, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	held, err := s.hold(limited, s.lookups, lookupTimeout, func(held *session) (err error) {
@@ -153,9 +158,10 @@ func (s *Store) Changes(ctx context.Context, after tokenstore.Position) (changes
 	defer s.calls.Done()
 	limited, cancel := context.WithTimeout(ctx, feedTimeout)
 	defer cancel()
-	head, err := s.readHead(limited)
+	head, err := s.readHeadInTurn(limited)
 	if err == nil {
 		at := tokenstore.Position{Epoch: head.Epoch, Seq: head.Seq}
+		s.reached(at)
 		if at == after {
 			return tokenstore.Changes{At: at, Complete: true}, nil
 		}
@@ -167,7 +173,29 @@ func (s *Store) Changes(ctx context.Context, after tokenstore.Position) (changes
 	if err != nil {
 		return tokenstore.Changes{}, fmt.Errorf("read the change feed: %w", explainIn(ctx, err))
 	}
+	s.reached(changes.At)
 	return changes, nil
+}
+
+// readHeadInTurn reads the head, and waits a little until it is not behind what a
+// replica has shown already.
+func (s *Store) readHeadInTurn(ctx context.Context) (head db.GetHeadRow, err error) {
+	const pause = 5 * time.Millisecond
+	for waited := time.Duration(0); ; waited += pause {
+		head, err = s.readHead(ctx)
+		if err != nil || s.replica == nil || waited >= replicaAheadMax ||
+			!s.replica.ahead(tokenstore.Position{Epoch: head.Epoch, Seq: head.Seq}) || !sleep(ctx, pause) {
+			return head, err
+		}
+	}
+}
+
+// reached notes how far the feed is known to have come. A replica that has not
+// come as far is not believed.
+func (s *Store) reached(at tokenstore.Position) {
+	if s.replica != nil {
+		s.replica.known.raise(at)
+	}
 }
 
 func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, as *transaction, f work) error {
@@ -191,6 +219,7 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, as *transactio
 	conn := s.o.Wrap(held)
 	tx := tokenstore.NewTx(ctx, tokenstore.TxOptions{
 		DB: conn, Explain: explain, Writable: as.writable, Ring: s.o.Ring, Now: s.o.Now,
+		Clock: s.o.clock, Empty: "TRUNCATE ",
 	})
 	defer tx.End()
 	if err := f(conn, tx); err != nil {
@@ -199,7 +228,18 @@ func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, as *transactio
 	if err := tx.Finish(); err != nil || !as.writable {
 		return err
 	}
-	return commit(ctx, conn)
+	if s.replica == nil {
+		return commit(ctx, conn)
+	}
+	// What this node writes itself holds for its next lookup.
+	head, err := db.New(conn).GetHead(ctx)
+	if err != nil {
+		return explainIn(ctx, err)
+	}
+	if err = commit(ctx, conn); err == nil || errors.Is(err, tokenstore.ErrUnknownOutcome) {
+		s.reached(tokenstore.Position{Epoch: head.Epoch, Seq: head.Seq})
+	}
+	return err
 }
 
 // commit is not interrupted by ctx: once it has begun, it ends one way or the other.

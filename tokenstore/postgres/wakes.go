@@ -33,18 +33,19 @@ type wakes struct {
 	self      string // the channel of our own heartbeats
 	signals   chan struct{}
 	telling   chan struct{}
+	returned  <-chan struct{} // the server is back: listen again at once
 	listening atomic.Bool
 
 	cancel context.CancelFunc // of listening
 	tasks  sync.WaitGroup
 }
 
-func startWakes(config *pgx.ConnConfig, notify func(context.Context, string) error) *wakes {
+func startWakes(config *pgx.ConnConfig, notify func(context.Context, string) error, returned <-chan struct{}) *wakes {
 	config = config.Copy()
 	config.OnNotification = nil // pgx keeps them, and hear takes them
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &wakes{
-		config: config, notify: notify, cancel: cancel,
+		config: config, notify: notify, cancel: cancel, returned: returned,
 		// A channel of its own: of many nodes each hears only itself.
 		self:    channel + "_" + strings.ToLower(rand.Text()),
 		signals: make(chan struct{}, 1), telling: make(chan struct{}, 1),
@@ -91,7 +92,14 @@ func (w *wakes) listenAlways(ctx context.Context) {
 		if heard {
 			wait = backoffMin
 		}
-		if !sleep(ctx, jittered(wait)) {
+		timer := time.NewTimer(jittered(wait))
+		select {
+		case <-ctx.Done():
+		case <-w.returned:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
 			return
 		}
 	}

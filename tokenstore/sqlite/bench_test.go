@@ -42,9 +42,10 @@ func fill(t testing.TB, path string, n int) {
 	}
 	numbers := fmt.Sprintf("WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < %d) ", n-1)
 	const thousand = "WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 999) "
-	run(thousand+`INSERT INTO accounts SELECT printf('acc_%04d', i), 'Account ' || i, 'default', 0, ?1, ?1, 1 FROM n`, start)
-	run(thousand+`INSERT INTO users SELECT printf('usr_%04d', i), printf('acc_%04d', i), 'User', 'u@example.com', 'member', '[]', 0, ?1, ?1, 1 FROM n`, start)
-	run(numbers+`INSERT INTO tokens
+	run(thousand+`INSERT INTO accounts (id, name, policy, disabled, created_at, updated_at, version) SELECT printf('acc_%04d', i), 'Account ' || i, 'default', 0, ?1, ?1, 1 FROM n`, start)
+	run(thousand+`INSERT INTO users (id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version) SELECT printf('usr_%04d', i), printf('acc_%04d', i), 'User', 'u@example.com', 'member', '[]', 0, ?1, ?1, 1 FROM n`, start)
+	run(numbers+`INSERT INTO tokens (id, name, name_folded, account_id, user_id, access, scopes, allow_list, environment, state,
+			created_at, updated_at, expires_at, lifetime_from, ended_at, end_reason, version)
 		SELECT printf('tok_%026d', i),
 			CASE WHEN i % 1000 = 7 THEN 'Rare ' ELSE 'Common ' END || i,
 			CASE WHEN i % 1000 = 7 THEN 'rare ' ELSE 'common ' END || i,

@@ -34,8 +34,10 @@ func changeAll(ring *tokenstore.Ring) func(tx *tokenstore.Tx) error {
 			func() error {
 				tok.Grant.Scopes = []string{"x:read", "x:write"}
 				tok.State = token.Disabled
+				tok.FreshOnly = true
 				return tx.UpdateToken(&tok)
 			},
+			func() error { return tx.PutHistory(tok.ID, tokenstore.History{ExemptReason: "x"}) },
 			func() error { secret.Status = token.Previous; return tx.UpdateSecret(&secret) },
 			func() error { return tx.MarkUsed(secret.ID, testTime) },
 			func() error { return tx.Rekey(secret.ID, tokenstore.Lookup{1}, tokenstore.Lookup{2}, key) },

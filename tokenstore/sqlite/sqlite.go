@@ -29,6 +29,9 @@ type Options struct {
 	// store. Without one the store can only be read. Whether it holds the keys
 	// that a store needs is asked with Ring.CheckAgainst.
 	Ring *tokenstore.Ring
+	// Copying opens the store to copy it, or to copy another one into it: it stays
+	// as it is but for its schema, also when a copy into it is not finished.
+	Copying bool
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
 	// Random names the epoch of a new store; default crypto/rand.
@@ -150,6 +153,12 @@ func (s *Store) open(ctx context.Context) error {
 	s.writing = newLane(s.writers, 1)
 	s.reading = newLane(s.readers, s.o.Readers)
 	s.serving = newLane(s.readers, s.o.Readers)
+	if s.o.Copying {
+		return nil
+	}
+	if err := checkCopied(ctx, s.readers); err != nil {
+		return err
+	}
 	if s.o.Ring == nil {
 		return nil
 	}

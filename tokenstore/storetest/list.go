@@ -178,6 +178,7 @@ func fillModel(b *bench, r *rand.Rand, tokens int) *model {
 				t.ExpiresAt = moments()
 			}
 			t.LifetimeFrom = moments()
+			t.FreshOnly = r.IntN(2) == 0
 			if r.IntN(2) == 0 {
 				t.Grant = token.Grant{Access: token.Custom, Scopes: [][]string{{"a:read"}, {"a:read", "b:write"}, {"b:write"}, {"a:readx"}}[r.IntN(4)]}
 			}

@@ -257,6 +257,7 @@ func fullToken(t *token.Token) {
 	t.UpdatedAt = Now().Add(1 * time.Microsecond)
 	t.ExpiresAt = Now().Add(90 * 24 * time.Hour)
 	t.LifetimeFrom = Now().Add(2 * time.Microsecond)
+	t.FreshOnly = true
 }
 
 // strictPolicy differs from the default one in every field.

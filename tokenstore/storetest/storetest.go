@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		tests func(suite)
 	}{
 		{"lookup", lookupTests},
+		{"bulk", bulkTests},
 		{"read", readTests},
 		{"write", writeTests},
 		{"version", versionTests},
@@ -50,6 +51,11 @@ func Run(t *testing.T, open Open) {
 		{"attempt", attemptTests},
 		{"master key", masterKeyTests},
 		{"node", nodeTests},
+		{"activity", activityTests},
+		{"duty", dutyTests},
+		{"history", historyTests},
+		{"plan", planTests},
+		{"notice", noticeTests},
 		{"audit", auditTests},
 		{"close", closeTests},
 	} {

@@ -18,6 +18,7 @@ func tokenTests(s suite) {
 			"full":           fullToken,
 			"of a user":      func(t *token.Token) { t.UserID = user.ID },
 			"read only":      func(t *token.Token) { t.Grant.Access = token.ReadOnly },
+			"fresh only":     func(t *token.Token) { t.FreshOnly = true },
 			"in sandbox":     func(t *token.Token) { t.Environment = token.Sandbox },
 			"born ended":     func(t *token.Token) { t.State, t.EndedAt, t.EndReason = token.Deleted, Now(), "imported so" },
 			"with scopes":    func(t *token.Token) { t.Grant = manyScopes() },
@@ -44,6 +45,7 @@ func tokenTests(s suite) {
 		t = b.updateToken(t, func(t *token.Token) {
 			t.Name, t.Grant, t.AllowList = "plain again", token.Grant{Access: token.ReadOnly}, token.AllowList{}
 			t.ExpiresAt, t.EndedAt, t.EndReason, t.State = time.Time{}, time.Time{}, "", token.Active
+			t.FreshOnly = false
 		})
 		b.same(t, b.token(t.ID))
 	})

@@ -10,7 +10,7 @@ import (
 )
 
 const getAccount = `-- name: GetAccount :one
-SELECT id, name, policy, disabled, created_at, updated_at, version FROM accounts WHERE id = $1
+SELECT id, name, policy, disabled, created_at, updated_at, version, enabled_at FROM accounts WHERE id = $1
 `
 
 type GetAccountParams struct {
@@ -28,12 +28,13 @@ func (q *Queries) GetAccount(ctx context.Context, arg GetAccountParams) (Account
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Version,
+		&i.EnabledAt,
 	)
 	return i, err
 }
 
 const getUser = `-- name: GetUser :one
-SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version FROM users WHERE id = $1
+SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at FROM users WHERE id = $1
 `
 
 type GetUserParams struct {
@@ -54,13 +55,15 @@ func (q *Queries) GetUser(ctx context.Context, arg GetUserParams) (User, error) 
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Version,
+		&i.EnabledAt,
 	)
 	return i, err
 }
 
 const insertAccount = `-- name: InsertAccount :execrows
-INSERT INTO accounts (id, name, policy, disabled, created_at, updated_at, version)
-VALUES ($1, $2, $3, $4, $5, $6, 1)
+INSERT INTO accounts (id, name, policy, disabled, enabled_at, created_at, updated_at, version)
+VALUES ($1, $2, $3, $4, $5, $6,
+    $7, 1)
 ON CONFLICT DO NOTHING
 `
 
@@ -69,6 +72,7 @@ type InsertAccountParams struct {
 	Name      string
 	Policy    string
 	Disabled  int64
+	EnabledAt int64
 	CreatedAt int64
 	UpdatedAt int64
 }
@@ -79,6 +83,7 @@ func (q *Queries) InsertAccount(ctx context.Context, arg InsertAccountParams) (i
 		arg.Name,
 		arg.Policy,
 		arg.Disabled,
+		arg.EnabledAt,
 		arg.CreatedAt,
 		arg.UpdatedAt,
 	)
@@ -89,9 +94,9 @@ func (q *Queries) InsertAccount(ctx context.Context, arg InsertAccountParams) (i
 }
 
 const insertUser = `-- name: InsertUser :execrows
-INSERT INTO users (id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version)
+INSERT INTO users (id, account_id, name, email, role, business_units, disabled, enabled_at, created_at, updated_at, version)
 VALUES ($1, $2, $3, $4, $5, $6,
-    $7, $8, $9, 1)
+    $7, $8, $9, $10, 1)
 ON CONFLICT DO NOTHING
 `
 
@@ -103,6 +108,7 @@ type InsertUserParams struct {
 	Role          string
 	BusinessUnits string
 	Disabled      int64
+	EnabledAt     int64
 	CreatedAt     int64
 	UpdatedAt     int64
 }
@@ -116,6 +122,7 @@ func (q *Queries) InsertUser(ctx context.Context, arg InsertUserParams) (int64, 
 		arg.Role,
 		arg.BusinessUnits,
 		arg.Disabled,
+		arg.EnabledAt,
 		arg.CreatedAt,
 		arg.UpdatedAt,
 	)
@@ -126,7 +133,7 @@ func (q *Queries) InsertUser(ctx context.Context, arg InsertUserParams) (int64, 
 }
 
 const listAccounts = `-- name: ListAccounts :many
-SELECT id, name, policy, disabled, created_at, updated_at, version FROM accounts WHERE id < $1
+SELECT id, name, policy, disabled, created_at, updated_at, version, enabled_at FROM accounts WHERE id < $1
 ORDER BY id DESC
 LIMIT CAST($2 AS bigint)
 `
@@ -153,6 +160,7 @@ func (q *Queries) ListAccounts(ctx context.Context, arg ListAccountsParams) ([]A
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Version,
+			&i.EnabledAt,
 		); err != nil {
 			return nil, err
 		}
@@ -165,7 +173,7 @@ func (q *Queries) ListAccounts(ctx context.Context, arg ListAccountsParams) ([]A
 }
 
 const listUsers = `-- name: ListUsers :many
-SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version FROM users WHERE id < $1
+SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at FROM users WHERE id < $1
 ORDER BY id DESC
 LIMIT CAST($2 AS bigint)
 `
@@ -195,6 +203,7 @@ func (q *Queries) ListUsers(ctx context.Context, arg ListUsersParams) ([]User, e
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Version,
+			&i.EnabledAt,
 		); err != nil {
 			return nil, err
 		}
@@ -207,7 +216,7 @@ func (q *Queries) ListUsers(ctx context.Context, arg ListUsersParams) ([]User, e
 }
 
 const listUsersOfAccount = `-- name: ListUsersOfAccount :many
-SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version FROM users WHERE account_id = $1 AND id < $2
+SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at FROM users WHERE account_id = $1 AND id < $2
 ORDER BY id DESC
 LIMIT CAST($3 AS bigint)
 `
@@ -238,6 +247,7 @@ func (q *Queries) ListUsersOfAccount(ctx context.Context, arg ListUsersOfAccount
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Version,
+			&i.EnabledAt,
 		); err != nil {
 			return nil, err
 		}
@@ -251,14 +261,15 @@ func (q *Queries) ListUsersOfAccount(ctx context.Context, arg ListUsersOfAccount
 
 const updateAccount = `-- name: UpdateAccount :execrows
 UPDATE accounts SET name = $1, policy = $2, disabled = $3,
-    updated_at = $4, version = version + 1
-WHERE id = $5 AND version = $6
+    enabled_at = $4, updated_at = $5, version = version + 1
+WHERE id = $6 AND version = $7
 `
 
 type UpdateAccountParams struct {
 	Name      string
 	Policy    string
 	Disabled  int64
+	EnabledAt int64
 	UpdatedAt int64
 	ID        string
 	Version   int64
@@ -269,6 +280,7 @@ func (q *Queries) UpdateAccount(ctx context.Context, arg UpdateAccountParams) (i
 		arg.Name,
 		arg.Policy,
 		arg.Disabled,
+		arg.EnabledAt,
 		arg.UpdatedAt,
 		arg.ID,
 		arg.Version,
@@ -281,9 +293,9 @@ func (q *Queries) UpdateAccount(ctx context.Context, arg UpdateAccountParams) (i
 
 const updateUser = `-- name: UpdateUser :execrows
 UPDATE users SET name = $1, email = $2, role = $3,
-    business_units = $4, disabled = $5, updated_at = $6,
-    version = version + 1
-WHERE id = $7 AND version = $8
+    business_units = $4, disabled = $5, enabled_at = $6,
+    updated_at = $7, version = version + 1
+WHERE id = $8 AND version = $9
 `
 
 type UpdateUserParams struct {
@@ -292,6 +304,7 @@ type UpdateUserParams struct {
 	Role          string
 	BusinessUnits string
 	Disabled      int64
+	EnabledAt     int64
 	UpdatedAt     int64
 	ID            string
 	Version       int64
@@ -304,6 +317,7 @@ func (q *Queries) UpdateUser(ctx context.Context, arg UpdateUserParams) (int64, 
 		arg.Role,
 		arg.BusinessUnits,
 		arg.Disabled,
+		arg.EnabledAt,
 		arg.UpdatedAt,
 		arg.ID,
 		arg.Version,

@@ -12,6 +12,19 @@ type Account struct {
 	CreatedAt int64
 	UpdatedAt int64
 	Version   int64
+	EnabledAt int64
+}
+
+type Act struct {
+	ID           string
+	TokenID      string
+	Kind         string
+	At           int64
+	Evidence     string
+	BeforeAccess string
+	BeforeScopes string
+	Open         int64
+	Version      int64
 }
 
 type Attempt struct {
@@ -51,6 +64,67 @@ type Change struct {
 	At       int64
 }
 
+type CountMonth struct {
+	Slot  int64
+	Month int64
+}
+
+type Counts0 struct {
+	TokenID  string
+	Bucket   int64
+	SecretID string
+	Scope    string
+	Outcome  string
+	Address  string
+	N        int64
+}
+
+type Counts1 struct {
+	TokenID  string
+	Bucket   int64
+	SecretID string
+	Scope    string
+	Outcome  string
+	Address  string
+	N        int64
+}
+
+type Counts2 struct {
+	TokenID  string
+	Bucket   int64
+	SecretID string
+	Scope    string
+	Outcome  string
+	Address  string
+	N        int64
+}
+
+type Counts3 struct {
+	TokenID  string
+	Bucket   int64
+	SecretID string
+	Scope    string
+	Outcome  string
+	Address  string
+	N        int64
+}
+
+type Duty struct {
+	Name    string
+	Holder  string
+	Fence   int64
+	Until   int64
+	LastRun int64
+	Trusted int64
+}
+
+type Gap struct {
+	RunID  string
+	FromAt int64
+	ToAt   int64
+	Reason string
+}
+
 type Head struct {
 	One        int64
 	Epoch      string
@@ -61,6 +135,21 @@ type Head struct {
 	AuditHash  []byte
 	AuditMac   []byte
 	PrimaryKey *string
+}
+
+type History struct {
+	TokenID      string
+	ObservedFrom int64
+	LevelFrom    int64
+	ExemptUntil  int64
+	ExemptReason string
+	Scheduled    string
+	ScheduledAt  int64
+	DowngradedAt int64
+	UndoUntil    int64
+	BeforeAccess string
+	BeforeScopes string
+	PurgedAt     int64
 }
 
 type MasterKey struct {
@@ -74,6 +163,39 @@ type Node struct {
 	StartedAt int64
 	SeenAt    int64
 	Keys      string
+}
+
+type Notice struct {
+	ID          string
+	Same        string
+	Event       string
+	AccountID   string
+	TokenID     string
+	PlanID      string
+	Channel     string
+	Recipient   string
+	Facts       string
+	Urgency     int64
+	CreatedAt   int64
+	State       string
+	Attempts    int64
+	NextAt      int64
+	Claim       string
+	Problem     string
+	RefusedFrom int64
+	DoneAt      int64
+}
+
+type Plan struct {
+	ID         string
+	TokenID    string
+	Kind       string
+	DueAt      int64
+	Scopes     string
+	CreatedAt  int64
+	AcceptedAt int64
+	EndedAt    int64
+	Outcome    string
 }
 
 type Policy struct {
@@ -90,6 +212,18 @@ type Role struct {
 	Scopes    string
 	ManagedBy string
 	Version   int64
+}
+
+type Run struct {
+	ID        string
+	Node      string
+	StartedAt int64
+	Covered   int64
+	ContactAt int64
+	StaleFor  int64
+	StoppedAt int64
+	Seq       int64
+	WaivedAt  int64
 }
 
 type Scope struct {
@@ -130,11 +264,22 @@ type Token struct {
 	EndedAt      int64
 	EndReason    string
 	Version      int64
+	FreshOnly    int64
 }
 
 type TokenScope struct {
 	Scope   string
 	TokenID string
+}
+
+type Use struct {
+	TokenID  string
+	SecretID string
+	Scope    string
+	Nature   string
+	FirstAt  int64
+	LastAt   int64
+	Until    int64
 }
 
 type User struct {
@@ -145,6 +290,22 @@ type User struct {
 	Role          string
 	BusinessUnits string
 	Disabled      int64
+	CreatedAt     int64
+	UpdatedAt     int64
+	Version       int64
+	EnabledAt     int64
+}
+
+type Webhook struct {
+	ID            string
+	Url           string
+	Events        string
+	Disabled      int64
+	KeyID         string
+	Secret        []byte
+	Previous      []byte
+	PreviousUntil int64
+	ManagedBy     string
 	CreatedAt     int64
 	UpdatedAt     int64
 	Version       int64

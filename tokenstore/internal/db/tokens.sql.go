@@ -24,7 +24,7 @@ func (q *Queries) DeleteTokenScope(ctx context.Context, arg DeleteTokenScopePara
 }
 
 const getToken = `-- name: GetToken :one
-SELECT id, name, name_folded, account_id, user_id, access, scopes, allow_list, environment, state, created_at, updated_at, expires_at, lifetime_from, ended_at, end_reason, version FROM tokens WHERE id = $1
+SELECT id, name, name_folded, account_id, user_id, access, scopes, allow_list, environment, state, created_at, updated_at, expires_at, lifetime_from, ended_at, end_reason, version, fresh_only FROM tokens WHERE id = $1
 `
 
 type GetTokenParams struct {
@@ -52,16 +52,19 @@ func (q *Queries) GetToken(ctx context.Context, arg GetTokenParams) (Token, erro
 		&i.EndedAt,
 		&i.EndReason,
 		&i.Version,
+		&i.FreshOnly,
 	)
 	return i, err
 }
 
 const insertToken = `-- name: InsertToken :execrows
 INSERT INTO tokens (id, name, name_folded, account_id, user_id, access, scopes, allow_list, environment, state,
-    created_at, updated_at, expires_at, lifetime_from, ended_at, end_reason, version)
+    created_at, updated_at, expires_at, lifetime_from, ended_at, end_reason, fresh_only,
+    version)
 VALUES ($1, $2, $3, $4, $5, $6,
     $7, $8, $9, $10, $11,
-    $12, $13, $14, $15, $16, 1)
+    $12, $13, $14, $15, $16,
+    $17, 1)
 ON CONFLICT DO NOTHING
 `
 
@@ -82,6 +85,7 @@ type InsertTokenParams struct {
 	LifetimeFrom int64
 	EndedAt      int64
 	EndReason    string
+	FreshOnly    int64
 }
 
 func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) (int64, error) {
@@ -102,6 +106,7 @@ func (q *Queries) InsertToken(ctx context.Context, arg InsertTokenParams) (int64
 		arg.LifetimeFrom,
 		arg.EndedAt,
 		arg.EndReason,
+		arg.FreshOnly,
 	)
 	if err != nil {
 		return 0, err
@@ -142,8 +147,9 @@ const updateToken = `-- name: UpdateToken :execrows
 UPDATE tokens SET name = $1, name_folded = $2, access = $3,
     scopes = $4, allow_list = $5, state = $6,
     updated_at = $7, expires_at = $8, lifetime_from = $9,
-    ended_at = $10, end_reason = $11, version = version + 1
-WHERE id = $12 AND version = $13
+    ended_at = $10, end_reason = $11,
+    fresh_only = $12, version = version + 1
+WHERE id = $13 AND version = $14
 `
 
 type UpdateTokenParams struct {
@@ -158,6 +164,7 @@ type UpdateTokenParams struct {
 	LifetimeFrom int64
 	EndedAt      int64
 	EndReason    string
+	FreshOnly    int64
 	ID           string
 	Version      int64
 }
@@ -175,6 +182,7 @@ func (q *Queries) UpdateToken(ctx context.Context, arg UpdateTokenParams) (int64
 		arg.LifetimeFrom,
 		arg.EndedAt,
 		arg.EndReason,
+		arg.FreshOnly,
 		arg.ID,
 		arg.Version,
 	)

@@ -6,9 +6,27 @@ CREATE TABLE accounts (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     version    INTEGER NOT NULL
-) STRICT;
+, enabled_at INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE INDEX accounts_by_policy ON accounts (policy);
+
+CREATE TABLE acts (
+    id        TEXT    NOT NULL PRIMARY KEY,
+    token_id  TEXT    NOT NULL REFERENCES tokens (id),
+    kind      TEXT    NOT NULL,
+    at        INTEGER NOT NULL,
+    evidence  TEXT    NOT NULL, -- JSON
+    before_access TEXT NOT NULL, -- the permissions before it
+    before_scopes TEXT NOT NULL,
+    open      INTEGER NOT NULL CHECK (open IN (0, 1)), -- it can still be undone
+    version   INTEGER NOT NULL  -- of the token, right after
+) STRICT;
+
+CREATE INDEX acts_by_time ON acts (at);
+
+CREATE INDEX acts_by_token ON acts (token_id, id);
+
+CREATE INDEX acts_open ON acts (id) WHERE open = 1;
 
 CREATE TABLE attempts (
     actor      TEXT    NOT NULL,
@@ -59,6 +77,72 @@ CREATE TABLE changes (
     PRIMARY KEY (seq, kind, record_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE count_months (
+    slot  INTEGER NOT NULL PRIMARY KEY,
+    month INTEGER NOT NULL -- months since the year 0
+) STRICT;
+
+CREATE TABLE counts_0 (
+    token_id  TEXT    NOT NULL,
+    bucket    INTEGER NOT NULL,
+    secret_id TEXT    NOT NULL,
+    scope     TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,
+    address   TEXT    NOT NULL,
+    n         INTEGER NOT NULL,
+    PRIMARY KEY (token_id, bucket, secret_id, scope, outcome, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counts_1 (
+    token_id  TEXT    NOT NULL,
+    bucket    INTEGER NOT NULL,
+    secret_id TEXT    NOT NULL,
+    scope     TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,
+    address   TEXT    NOT NULL,
+    n         INTEGER NOT NULL,
+    PRIMARY KEY (token_id, bucket, secret_id, scope, outcome, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counts_2 (
+    token_id  TEXT    NOT NULL,
+    bucket    INTEGER NOT NULL,
+    secret_id TEXT    NOT NULL,
+    scope     TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,
+    address   TEXT    NOT NULL,
+    n         INTEGER NOT NULL,
+    PRIMARY KEY (token_id, bucket, secret_id, scope, outcome, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counts_3 (
+    token_id  TEXT    NOT NULL,
+    bucket    INTEGER NOT NULL,
+    secret_id TEXT    NOT NULL,
+    scope     TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,
+    address   TEXT    NOT NULL,
+    n         INTEGER NOT NULL,
+    PRIMARY KEY (token_id, bucket, secret_id, scope, outcome, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE duties (
+    name     TEXT    NOT NULL PRIMARY KEY,
+    holder   TEXT    NOT NULL,
+    fence    INTEGER NOT NULL,
+    until    INTEGER NOT NULL,
+    last_run INTEGER NOT NULL,
+    trusted  INTEGER NOT NULL -- from when on it may act again after a leap of the clock
+) STRICT;
+
+CREATE TABLE gaps (
+    run_id  TEXT    NOT NULL REFERENCES runs (id),
+    from_at INTEGER NOT NULL,
+    to_at   INTEGER NOT NULL,
+    reason  TEXT    NOT NULL,
+    PRIMARY KEY (run_id, from_at, reason)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE goose_db_version (
 		id INTEGER PRIMARY KEY AUTOINCREMENT,
 		version_id INTEGER NOT NULL,
@@ -78,6 +162,23 @@ CREATE TABLE head (
     primary_key TEXT    REFERENCES master_keys (id)
 ) STRICT;
 
+CREATE TABLE histories (
+    token_id      TEXT    NOT NULL PRIMARY KEY REFERENCES tokens (id),
+    observed_from INTEGER NOT NULL, -- creation, import, restoring or enabling, the latest
+    level_from    INTEGER NOT NULL, -- when it got the permissions that it has
+    exempt_until  INTEGER NOT NULL,
+    exempt_reason TEXT    NOT NULL,
+    scheduled     TEXT    NOT NULL, -- what was announced and is still to come; empty: nothing
+    scheduled_at  INTEGER NOT NULL,
+    downgraded_at INTEGER NOT NULL,
+    undo_until    INTEGER NOT NULL,
+    before_access TEXT    NOT NULL, -- the permissions before the downgrade
+    before_scopes TEXT    NOT NULL,
+    purged_at     INTEGER NOT NULL -- when all but the digests was cleared
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX histories_told ON histories (token_id) WHERE scheduled <> '' OR downgraded_at <> 0;
+
 CREATE TABLE master_keys (
     id          TEXT    NOT NULL PRIMARY KEY,
     check_value TEXT    NOT NULL,
@@ -90,6 +191,53 @@ CREATE TABLE nodes (
     seen_at    INTEGER NOT NULL,
     keys       TEXT    NOT NULL -- JSON
 ) STRICT;
+
+CREATE TABLE notices (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    same         TEXT    NOT NULL UNIQUE, -- what makes it the same message
+    event        TEXT    NOT NULL,
+    account_id   TEXT    NOT NULL,
+    token_id     TEXT    NOT NULL,
+    plan_id      TEXT    NOT NULL, -- the plan that it announces; empty: none
+    channel      TEXT    NOT NULL,
+    recipient    TEXT    NOT NULL,
+    facts        TEXT    NOT NULL, -- JSON, for the template
+    urgency      INTEGER NOT NULL, -- lower goes first
+    created_at   INTEGER NOT NULL,
+    state        TEXT    NOT NULL,
+    attempts     INTEGER NOT NULL,
+    next_at      INTEGER NOT NULL,
+    claim        TEXT    NOT NULL,
+    problem      TEXT    NOT NULL, -- of the last attempt
+    refused_from INTEGER NOT NULL, -- since when it has been refused for good
+    done_at      INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX notices_by_account ON notices (account_id, id);
+
+CREATE INDEX notices_by_plan ON notices (plan_id, id) WHERE plan_id <> '';
+
+CREATE INDEX notices_by_state ON notices (state, id);
+
+CREATE INDEX notices_by_token ON notices (token_id, id);
+
+CREATE INDEX notices_waiting ON notices (urgency, next_at, id) WHERE state = 'waiting';
+
+CREATE TABLE plans (
+    id          TEXT    NOT NULL PRIMARY KEY,
+    token_id    TEXT    NOT NULL REFERENCES tokens (id),
+    kind        TEXT    NOT NULL,
+    due_at      INTEGER NOT NULL,
+    scopes      TEXT    NOT NULL, -- that the notice named as going away
+    created_at  INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL, -- when the last counted recipient's copy was; 0: not yet
+    ended_at    INTEGER NOT NULL,
+    outcome     TEXT    NOT NULL  -- done, or why not; empty: still to come
+) STRICT;
+
+CREATE INDEX plans_by_token ON plans (token_id, id);
+
+CREATE INDEX plans_to_come ON plans (due_at, id) WHERE ended_at = 0;
 
 CREATE TABLE policies (
     name         TEXT    NOT NULL PRIMARY KEY,
@@ -106,6 +254,21 @@ CREATE TABLE roles (
     managed_by TEXT    NOT NULL,
     version    INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE runs (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    node       TEXT    NOT NULL,
+    started_at INTEGER NOT NULL,
+    covered    INTEGER NOT NULL,
+    contact_at INTEGER NOT NULL, -- by the store's clock
+    stale_for  INTEGER NOT NULL, -- how long it goes on without the store
+    stopped_at INTEGER NOT NULL, -- 0: not cleanly, or not yet
+    seq        INTEGER NOT NULL, -- of its last batch
+    waived_at  INTEGER NOT NULL, -- when an operator accepted that it was lost
+    UNIQUE (node, id)
+) STRICT;
+
+CREATE INDEX runs_by_start ON runs (started_at);
 
 CREATE TABLE scopes (
     name       TEXT NOT NULL PRIMARY KEY,
@@ -162,7 +325,7 @@ CREATE TABLE tokens (
     lifetime_from INTEGER NOT NULL,
     ended_at      INTEGER NOT NULL,
     end_reason    TEXT    NOT NULL,
-    version       INTEGER NOT NULL,
+    version       INTEGER NOT NULL, fresh_only INTEGER NOT NULL DEFAULT 0 CHECK (fresh_only IN (0, 1)),
     -- A token's user is one of the token's account.
     FOREIGN KEY (account_id, user_id) REFERENCES users (account_id, id)
 ) STRICT;
@@ -189,9 +352,35 @@ CREATE TABLE users (
     disabled       INTEGER NOT NULL CHECK (disabled IN (0, 1)),
     created_at     INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
-    version        INTEGER NOT NULL,
+    version        INTEGER NOT NULL, enabled_at INTEGER NOT NULL DEFAULT 0,
     UNIQUE (account_id, id)
 ) STRICT;
 
 CREATE INDEX users_by_role ON users (role);
+
+CREATE TABLE uses (
+    token_id  TEXT    NOT NULL,
+    secret_id TEXT    NOT NULL,
+    scope     TEXT    NOT NULL, -- empty: only authenticated
+    nature    TEXT    NOT NULL,
+    first_at  INTEGER NOT NULL, -- ever
+    last_at   INTEGER NOT NULL, -- first in the latest bucket
+    until     INTEGER NOT NULL, -- the end of that bucket
+    PRIMARY KEY (token_id, secret_id, scope)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE webhooks (
+    id             TEXT    NOT NULL PRIMARY KEY,
+    url            TEXT    NOT NULL UNIQUE,
+    events         TEXT    NOT NULL, -- empty: all
+    disabled       INTEGER NOT NULL CHECK (disabled IN (0, 1)),
+    key_id         TEXT    NOT NULL,
+    secret         BLOB    NOT NULL,
+    previous       BLOB    NOT NULL, -- empty: none
+    previous_until INTEGER NOT NULL, -- 0: until somebody ends it
+    managed_by     TEXT    NOT NULL,
+    created_at     INTEGER NOT NULL,
+    updated_at     INTEGER NOT NULL,
+    version        INTEGER NOT NULL
+) STRICT;
 
