@@ -56,6 +56,10 @@ readme: ## run the commands that README.md shows, word for word
 bench: ## the gate beside plain reverse_proxy, ratios in one run; see docs/performance.md
 	./scripts/bench.sh
 
+.PHONY: simulate
+simulate: ## fleets for a million token-years; SIMULATE='-from 1 -seeds 100' for some of them
+	$(GO) run ./internal/simulate/cmd $(SIMULATE)
+
 .PHONY: generate
 generate: $(SQLC) ## write the typed queries anew from tokenstore/internal/db
 	cd tokenstore/internal/db && $(SQLC) generate

@@ -41,6 +41,8 @@ type Options struct {
 	BasePath string
 	// Version is Sallyport's, for the OpenAPI document.
 	Version string
+	// Lifecycle looks after the tokens. Nil: nothing does, and its routes answer so.
+	Lifecycle Lifecycle
 	// Health answers GET /health. Nil: always ready.
 	Health func(context.Context) Health
 	// OnError is told of every error that a caller sees only as internal_error
@@ -90,10 +92,14 @@ func New(o Options) (http.Handler, error) {
 	h.api = humago.NewWithPrefix(h.mux, o.BasePath, h.config())
 	h.api.UseMiddleware(h.admit)
 	h.tokenRoutes()
+	h.tokenLifeRoutes()
 	h.accountRoutes()
 	h.userRoutes()
 	h.declaredRoutes()
+	h.lifecycleRoutes()
+	h.noticeRoutes()
 	h.auditRoutes()
+	h.nodeRoutes()
 	h.gatewayRoutes()
 	finishDocument(h.api.OpenAPI())
 	document, err := json.Marshal(h.api.OpenAPI())

@@ -48,7 +48,7 @@ func TestTheDocsNameEveryRouteAndEveryField(t *testing.T) {
 	_, routes, found := strings.Cut(page, "## Routes")
 	require.True(t, found)
 	for path, item := range doc.Paths {
-		for verb, op := range map[string]bool{"GET": item.Get != nil, "POST": item.Post != nil, "PATCH": item.Patch != nil, "DELETE": item.Delete != nil} {
+		for verb, op := range map[string]bool{"GET": item.Get != nil, "POST": item.Post != nil, "PUT": item.Put != nil, "PATCH": item.Patch != nil, "DELETE": item.Delete != nil} {
 			if !op {
 				continue
 			}
@@ -63,7 +63,7 @@ func TestTheDocsNameEveryRouteAndEveryField(t *testing.T) {
 			require.True(t, named, "docs/api.md does not name %s %s", verb, path)
 		}
 	}
-	for _, schema := range []string{"NewToken", "TokenEdit", "Rotation", "Confirmation", "Question", "NewAccount", "AccountEdit", "NewUser", "UserEdit", "AuditCheck", "Token"} {
+	for _, schema := range []string{"NewToken", "TokenEdit", "Rotation", "Confirmation", "Question", "NewAccount", "AccountEdit", "NewUser", "UserEdit", "AuditCheck", "Token", "Restoring", "Exemption", "Retirement"} {
 		for field := range doc.Components.Schemas.Map()[schema].Properties {
 			require.Regexp(t, "[`{ \n]"+field+"[`}, \n.]", routes, "docs/api.md does not name %s of %s", field, schema)
 		}

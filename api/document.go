@@ -39,6 +39,7 @@ func (h *handler) config() huma.Config {
 				{Name: "accounts", Description: "Customers of the API behind the gate."},
 				{Name: "users", Description: "The people of accounts."},
 				{Name: "rules", Description: "What is declared: roles, policies and scopes."},
+				{Name: "lifecycle", Description: "What is known of use, what follows from it, and who is told."},
 				{Name: "audit", Description: "Who changed what."},
 				{Name: "gateway", Description: "The gateways themselves."},
 			},
@@ -182,7 +183,7 @@ func finishDocument(doc *huma.OpenAPI) {
 		},
 	}
 	for _, item := range doc.Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post, item.Patch, item.Delete} {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
 			if op == nil {
 				continue
 			}

@@ -8,15 +8,6 @@ import (
 )
 
 func (h *handler) gatewayRoutes() {
-	a := h.o.Authority
-	register(h, route{
-		method: http.MethodGet, path: "/nodes", id: "listNodes", tag: "gateway",
-		summary: "List gateways",
-		about:   "The gateways that share the store, as they report themselves.",
-	}, func(ctx context.Context, by authority.By, _ *nothingAsked) (*pageAnswer[Node], error) {
-		_, nodes, err := a.MasterKeys(ctx, by)
-		return pageOrError(nodes, nodeOf, "", err)
-	})
 	register(h, route{
 		method: http.MethodGet, path: healthPath, id: "health", tag: "gateway",
 		summary: "Say whether this gateway can do its work",

@@ -39,6 +39,7 @@ type gateway struct {
 	store     tokenstore.Store
 	identify  func(*http.Request) (tokenstore.Actor, error)
 	health    api.Health
+	keeper    api.Lifecycle
 	document  []byte
 	routes    routers.Router
 
@@ -70,17 +71,25 @@ func newGateway(t *testing.T) *gateway {
 	g.identify = func(r *http.Request) (tokenstore.Actor, error) {
 		return tokenstore.Actor{Kind: tokenstore.OperatorActor, Name: r.Header.Get(api.OperatorHeader), Address: "127.0.0.1"}, nil
 	}
+	g.open()
+	return g
+}
+
+// open makes the API of what the gateway has.
+func (g *gateway) open() {
+	g.t.Helper()
+	var err error
 	g.handler, err = api.New(api.Options{
 		Authority: g.authority,
 		Identify:  func(r *http.Request) (tokenstore.Actor, error) { return g.identify(r) },
+		Lifecycle: g.keeper,
 		BasePath:  base,
 		Version:   "test",
 		Health:    func(context.Context) api.Health { return g.health },
 		OnError:   g.failed,
 	})
-	require.NoError(t, err)
+	require.NoError(g.t, err)
 	g.readDocument()
-	return g
 }
 
 func (g *gateway) clock() time.Time {

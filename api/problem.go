@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/authority"
+	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
 
@@ -22,6 +23,8 @@ type Problem struct {
 	RequestID string         `json:"request_id" doc:"The X-Request-Id of this response; the gateway's log has it too."`
 	Errors    []FieldProblem `json:"errors,omitempty" doc:"The fields that are wrong, if the problem is about fields."`
 
+	Candidates []Candidate `json:"candidates,omitempty" doc:"With token_limit_reached: valid secrets that count, of which one can be given up to make room. At most 100, those of the newest tokens first."`
+
 	retryAfter string
 }
 
@@ -32,6 +35,14 @@ type FieldProblem struct {
 	Parameter string `json:"parameter,omitempty" doc:"The name of a query parameter." example:"limit"`
 	Header    string `json:"header,omitempty" doc:"The name of a request header." example:"If-Match"`
 	Detail    string `json:"detail" doc:"What is wrong with it." example:"must be at most 200"`
+}
+
+// Candidate is a valid secret that can be given up for another one.
+type Candidate struct {
+	TokenID  token.ID `json:"token_id" doc:"The token that it belongs to."`
+	SecretID token.ID `json:"secret_id" doc:"Names the secret."`
+	Last4    string   `json:"last4" doc:"The last four characters of the secret." example:"k3Wz"`
+	Name     string   `json:"name" doc:"The token's name."`
 }
 
 // name is the field as people call it.
@@ -52,6 +63,7 @@ const (
 	codeForbidden            = "forbidden"
 	codeNotFound             = "not_found"
 	codeMethodNotAllowed     = "method_not_allowed"
+	codeTokenLimitReached    = "token_limit_reached"
 	codeRotationInProgress   = "rotation_in_progress"
 	codeRetryInProgress      = "retry_in_progress"
 	codeAlreadyConfirmed     = "already_confirmed"
@@ -66,6 +78,8 @@ const (
 	codeIfMatchRequired      = "if_match_required"
 	codeInternalError        = "internal_error"
 	codeStoreUnavailable     = "store_unavailable"
+
+	codeLifecycleUnavailable = "lifecycle_unavailable"
 )
 
 type meaning struct {
@@ -79,6 +93,7 @@ var problems = map[string]meaning{
 	codeForbidden:            {http.StatusForbidden, "This is not allowed"},
 	codeNotFound:             {http.StatusNotFound, "There is nothing here"},
 	codeMethodNotAllowed:     {http.StatusMethodNotAllowed, "The method does not fit this path"},
+	codeTokenLimitReached:    {http.StatusConflict, "The policy lets no more secrets be valid"},
 	codeRotationInProgress:   {http.StatusConflict, "A rotation is already under way"},
 	codeRetryInProgress:      {http.StatusConflict, "A request with the same Idempotency-Key is still being answered"},
 	codeAlreadyConfirmed:     {http.StatusConflict, "The secret issued under this Idempotency-Key is already in use"},
@@ -93,6 +108,7 @@ var problems = map[string]meaning{
 	codeIfMatchRequired:      {http.StatusPreconditionRequired, "An edit needs the version that it is based on"},
 	codeInternalError:        {http.StatusInternalServerError, "Something went wrong in the gateway"},
 	codeStoreUnavailable:     {http.StatusServiceUnavailable, "The store can not be reached"},
+	codeLifecycleUnavailable: {http.StatusServiceUnavailable, "Nothing looks after tokens here"},
 }
 
 func newProblem(code, detail string) *Problem {
@@ -215,6 +231,9 @@ func problemOfRefusal(e *authority.Error, pl place) (*Problem, error) {
 	p := newProblem(e.Code, e.Detail)
 	if p.Code == codeInternalError {
 		return p, e
+	}
+	for _, c := range e.Candidates {
+		p.Candidates = append(p.Candidates, Candidate(c))
 	}
 	var field FieldProblem
 	switch e.Field {

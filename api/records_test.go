@@ -161,7 +161,7 @@ func TestNodesAreListedWithTheIDsOfTheirKeysOnly(t *testing.T) {
 		return tx.PutNode(tokenstore.Node{ID: "node-1", StartedAt: start, SeenAt: start.Add(time.Second), Keys: map[string]string{"k2": "check-2", "k1": "check-1"}})
 	}))
 	w := g.do(get("/nodes"))
-	require.JSONEq(t, `{"items":[{"id":"node-1","started_at":"2026-11-22T12:00:00Z","seen_at":"2026-11-22T12:00:01Z","master_key_ids":["k1","k2"]}]}`, w.Body.String())
+	require.JSONEq(t, `{"items":[{"id":"node-1","state":"running","started_at":"2026-11-22T12:00:00Z","seen_at":"2026-11-22T12:00:01Z","master_key_ids":["k1","k2"],"covered_through":null,"last_contact":null,"serves_until":null,"lost_runs":0}]}`, w.Body.String())
 }
 
 func TestATokenOfAUserNamesTheUser(t *testing.T) {
@@ -275,4 +275,58 @@ func TestHealthIsAnAnswerAlsoWhenItIsBad(t *testing.T) {
 	h, err = g.client().Health(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, api.NotReady, h.Status)
+}
+
+func TestAPolicyIsShownWithEveryRuleThatIsInForce(t *testing.T) {
+	g := newGateway(t)
+	own, ok := token.Preset("own")
+	require.True(t, ok)
+	own.Allow["rotate"] = []string{}
+	require.NoError(t, g.declare(authority.Declarations{Policies: []token.Policy{own}}))
+	g.do(get("/policies")) // against the document
+	policies, err := g.client().Policies(t.Context())
+	require.NoError(t, err)
+	found := map[string]api.Policy{}
+	for _, p := range policies {
+		found[p.Name] = p
+		require.Len(t, p.Allow, len(token.PolicyVerbs()), p.Name)
+		require.Len(t, p.Notify, len(token.Events()), p.Name)
+	}
+	byDefault := found["default"]
+	require.Nil(t, byDefault.MaxSecretsPerAccount)
+	require.Nil(t, byDefault.MaxSecretsPerUser)
+	require.Equal(t, ptr(int64(45*86400)), byDefault.DeleteUnusedSeconds)
+	require.Equal(t, []int64{30 * 86400, 7 * 86400, 86400}, byDefault.ExpiryWarningsSeconds)
+	require.EqualValues(t, 7*86400, byDefault.NoticeSeconds)
+	require.True(t, byDefault.DowngradeUndo)
+	require.Equal(t, []token.Class{token.ClassAdmins}, byDefault.Notify[token.EventDeletionNotice])
+
+	require.Equal(t, ptr(1), found["own"].MaxSecretsPerUser)
+	require.Equal(t, ptr(int64(180*86400)), found["own"].MaxLifetimeSeconds)
+	require.Nil(t, found["own"].DeleteUnusedSeconds, "null: never")
+	require.Equal(t, []string{}, found["own"].Allow["rotate"], "nobody, and not the default")
+	require.Equal(t, []string{"own:owner", "own:admin", "own:member"}, found["own"].Allow["create"])
+	require.Equal(t, []token.Class{token.ClassUser}, found["own"].Notify[token.EventRevoked])
+}
+
+func TestAtACapTheProblemListsWhatCanBeGivenUp(t *testing.T) {
+	// T10, T16
+	g := newGateway(t)
+	require.NoError(t, g.declarePolicy(func(p *token.Policy) { p.MaxSecretsPerAccount = 1 }))
+	c := g.client()
+	account := g.account()
+	asked := api.NewToken{Name: "export", AccountID: account.ID, Access: token.ReadOnly}
+	issued, err := c.CreateToken(t.Context(), "", asked)
+	require.NoError(t, err)
+	_, err = c.CreateToken(t.Context(), "", asked)
+	var problem *api.Problem
+	require.ErrorAs(t, err, &problem)
+	require.Equal(t, "token_limit_reached", problem.Code)
+	require.Equal(t, 409, problem.Status)
+	require.Len(t, problem.Candidates, 1)
+	candidate := problem.Candidates[0]
+	require.Equal(t, issued.Token.ID, candidate.TokenID)
+	require.NotEmpty(t, candidate.SecretID)
+	require.Equal(t, *issued.Token.Last4, candidate.Last4)
+	require.Equal(t, "export", candidate.Name)
 }

@@ -22,11 +22,37 @@ type Token struct {
 	Environment             token.Environment `json:"environment" enum:"production,sandbox" doc:"Fixed at creation."`
 	State                   token.State       `json:"state" enum:"active,disabled,expired,revoked,deleted" doc:"The state at the time of the answer."`
 	Last4                   *string           `json:"last4" doc:"The last 4 characters of the newest secret, by which people know it; null when there is none. They stay when the token ends." example:"x1Yz"`
+	FreshOnly               bool              `json:"fresh_only" doc:"Whether a gateway that may have missed a change, because the store is out of reach, refuses to answer for the token (503), also where it would for others."`
 	CreatedAt               time.Time         `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
 	UpdatedAt               time.Time         `json:"updated_at" doc:"When it was last changed (RFC 3339, UTC)."`
 	ExpiresAt               *time.Time        `json:"expires_at" doc:"When it ends: its own expiry or its policy's limit, whichever is earlier (RFC 3339, UTC); null: never."`
 	PreviousSecretExpiresAt *time.Time        `json:"previous_secret_expires_at" doc:"During a rotation, when the previous secret ends (RFC 3339, UTC); null otherwise."`
+	LastUsedAt              *time.Time        `json:"last_used_at" doc:"The latest moment of which it is known that the token was used (RFC 3339, UTC); null: never. It is the first use on the last day of use, and may be some minutes behind."`
+	ExemptUntil             *time.Time        `json:"exempt_until" doc:"Until when it is kept from being narrowed or deleted for being unused (RFC 3339, UTC); null: it is not."`
+	Scheduled               *Scheduled        `json:"scheduled" doc:"What was announced for it and is still to come; null: nothing."`
+	DowngradedAt            *time.Time        `json:"downgraded_at" doc:"When permissions that it did not use were taken from it (RFC 3339, UTC); null: they were not, or it has them back."`
+	UndoUntil               *time.Time        `json:"undo_until" doc:"Until when it can have them back, where the policy lets it (RFC 3339, UTC); null: there is nothing to undo, or it is too late."`
 	Version                 int64             `json:"version" doc:"Grows with every change; If-Match takes it in quotes." example:"3"`
+}
+
+// Scheduled is what was announced for a token.
+type Scheduled struct {
+	Action string    `json:"action"`
+	At     time.Time `json:"at"`
+}
+
+// Schema describes it in the OpenAPI document, where it can be null.
+func (Scheduled) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeObject, Nullable: true, Required: []string{"action", "at"}, AdditionalProperties: true,
+		Properties: map[string]*huma.Schema{
+			"action": {
+				Type: huma.TypeString, Enum: []any{token.Downgrade.String(), token.DeleteUnused.String()},
+				Description: "downgrade: permissions that it does not use are taken. delete_unused: it is deleted.",
+			},
+			"at": {Type: huma.TypeString, Format: "date-time", Description: "The date that was announced; nothing happens before (RFC 3339, UTC)."},
+		},
+	}
 }
 
 // tokenOf shows a view. Lists are empty and never null, so that a client can
@@ -41,10 +67,19 @@ func tokenOf(v *authority.View) Token {
 		IPAllowlist: listOf(v.Token.AllowList.Strings()),
 		Environment: v.Token.Environment,
 		State:       v.State,
+		FreshOnly:   v.Token.FreshOnly,
 		CreatedAt:   v.Token.CreatedAt.UTC(),
 		UpdatedAt:   v.Token.UpdatedAt.UTC(),
 		ExpiresAt:   timeOrNull(v.Expires),
 		Version:     v.Token.Version,
+
+		LastUsedAt:   timeOrNull(v.Life.LastUsed),
+		ExemptUntil:  timeOrNull(v.Life.ExemptUntil),
+		DowngradedAt: timeOrNull(v.Life.DowngradedAt),
+		UndoUntil:    timeOrNull(v.Life.UndoUntil),
+	}
+	if v.Life.Scheduled != 0 {
+		t.Scheduled = &Scheduled{Action: v.Life.Scheduled.String(), At: v.Life.ScheduledAt.UTC()}
 	}
 	if v.Token.UserID != "" {
 		t.UserID = &v.Token.UserID
@@ -71,6 +106,7 @@ type NewToken struct {
 	AllowAnyAddress bool              `json:"allow_any_address,omitempty" doc:"Accept 0.0.0.0/0 and ::/0 in ip_allowlist, which are refused as a likely mistake otherwise."`
 	Environment     token.Environment `json:"environment,omitempty" enum:"production,sandbox" doc:"Fixed from now on; production when absent."`
 	ExpiresAt       *time.Time        `json:"expires_at,omitempty" nullable:"true" doc:"When it ends (RFC 3339); null or absent: never, as far as the policy lets it."`
+	FreshOnly       bool              `json:"fresh_only,omitempty" doc:"Have gateways answer for it only while they know all changes: 503 once the store has been out of reach for 5 seconds, also where other tokens go on working."`
 	Confirm         bool              `json:"confirm,omitempty" doc:"Confirms the creation where the policy asks for it."`
 }
 
@@ -92,6 +128,7 @@ type TokenEdit struct {
 	IPAllowlist     *[]string     `json:"ip_allowlist,omitempty" nullable:"false" maxItems:"1000" doc:"The whole allow-list; an empty one allows every address, if the policy lets it."`
 	AllowAnyAddress bool          `json:"allow_any_address,omitempty" doc:"Accept 0.0.0.0/0 and ::/0 in ip_allowlist."`
 	ExpiresAt       ExpiryEdit    `json:"expires_at,omitzero" doc:"When it ends (RFC 3339); null: never, as far as the policy lets it."`
+	FreshOnly       *bool         `json:"fresh_only,omitempty" nullable:"false" doc:"Whether gateways answer for it only while they know all changes. The policy does not restrict it."`
 	Confirm         bool          `json:"confirm,omitempty" doc:"Confirms the edit where the policy asks for it."`
 }
 
@@ -135,6 +172,23 @@ type Confirmation struct {
 	Confirm bool `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
 }
 
+// Restoring is what bringing a deleted token back asks for.
+type Restoring struct {
+	_ struct{} `additionalProperties:"false"`
+
+	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"When it ends from now on (RFC 3339); null or absent: as before. One that has expired needs it."`
+	Confirm   bool       `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
+}
+
+// Exemption is what keeping a token from being narrowed or deleted asks for.
+type Exemption struct {
+	_ struct{} `additionalProperties:"false"`
+
+	Reason  string    `json:"reason" doc:"Why, for those who read the audit log: at most 500 bytes." example:"yearly closing"`
+	Until   time.Time `json:"until" doc:"When it ends (RFC 3339): at most two years from now."`
+	Confirm bool      `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
+}
+
 // Question asks what the gate would say to a request.
 type Question struct {
 	_ struct{} `additionalProperties:"false"`
@@ -154,9 +208,9 @@ type Verification struct {
 	RequiredScope string `json:"required_scope" doc:"The scope that the answer was judged by." example:"read"`
 }
 
-func listOf(s []string) []string {
+func listOf[T any](s []T) []T {
 	if s == nil {
-		return []string{}
+		return []T{}
 	}
 	return s
 }

@@ -68,7 +68,7 @@ func (h *handler) tokenRoutes() {
 		method: http.MethodPost, path: "/tokens", id: "createToken", tag: "tokens", status: http.StatusCreated,
 		summary: "Create a token",
 		about:   "Issues a token with its first secret, which is shown in this response and never again.\n\nWith an Idempotency-Key, a repeated request answers 200 with `replayed` and a new secret in place of the one issued before, as long as nobody has used that one.",
-		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
+		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeTokenLimitReached, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
 		also:    map[int]string{http.StatusOK: "Issued"},
 	}, func(ctx context.Context, by authority.By, in *createToken) (*issuedAnswer, error) {
 		var err error
@@ -84,6 +84,7 @@ func (h *handler) tokenRoutes() {
 			AllowList:   in.Body.IPAllowlist,
 			AllowAny:    in.Body.AllowAnyAddress,
 			Environment: in.Body.Environment,
+			FreshOnly:   in.Body.FreshOnly,
 			Confirm:     in.Body.Confirm,
 		}
 		if in.Body.ExpiresAt != nil {
@@ -117,7 +118,7 @@ func (h *handler) tokenRoutes() {
 		method: http.MethodPatch, path: "/tokens/{id}", id: "editToken", tag: "tokens",
 		summary: "Edit a token",
 		about:   "Changes the fields that are there. The policy says which can be changed.",
-		codes:   []string{codeIfMatchRequired, codeVersionMismatch, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
+		codes:   []string{codeIfMatchRequired, codeVersionMismatch, codeTokenLimitReached, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
 	}, func(ctx context.Context, by authority.By, in *editToken) (*tokenAnswer, error) {
 		id, version, p := recordVersion(in.ID, in.IfMatch)
 		if p != nil {
@@ -129,6 +130,7 @@ func (h *handler) tokenRoutes() {
 			Scopes:    in.Body.Scopes,
 			AllowList: in.Body.IPAllowlist,
 			AllowAny:  in.Body.AllowAnyAddress,
+			FreshOnly: in.Body.FreshOnly,
 			Confirm:   in.Body.Confirm,
 		}
 		if in.Body.ExpiresAt.Changed {
@@ -155,7 +157,7 @@ func (h *handler) tokenRoutes() {
 		method: http.MethodPost, path: "/tokens/{id}/rotate", id: "rotateToken", tag: "tokens",
 		summary: "Rotate a token's secret",
 		about:   "Issues a new secret under the same token, which is shown in this response and never again. What the token may do stays as it is.\n\nWith an Idempotency-Key, a repeated request answers with `replayed` and a new secret in place of the one issued before, as long as nobody has used that one; the previous secret is not touched again.",
-		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeRotationInProgress, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
+		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeRotationInProgress, codeTokenLimitReached, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
 	}, func(ctx context.Context, by authority.By, in *rotateToken) (*issuedAnswer, error) {
 		id, p := recordID(in.ID)
 		if p != nil {

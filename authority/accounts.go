@@ -68,6 +68,9 @@ func (a *Authority) EditAccount(ctx context.Context, by By, id token.ID, version
 		}
 		was := accountFields(&account)
 		set(&account.Name, e.Name)
+		if account.Disabled && e.Disabled != nil && !*e.Disabled {
+			account.EnabledAt = s.now
+		}
 		set(&account.Disabled, e.Disabled)
 		if e.Policy != nil && *e.Policy != account.Policy {
 			if err := s.checkPolicy(*e.Policy); err != nil {

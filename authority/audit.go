@@ -103,6 +103,7 @@ func tokenFields(t *token.Token) fields {
 		"environment":  t.Environment,
 		"state":        t.State,
 		"expires_at":   stamp(t.ExpiresAt),
+		"fresh_only":   t.FreshOnly,
 	}
 	if t.EndReason != "" {
 		f["end_reason"] = t.EndReason

@@ -20,6 +20,7 @@ type NewToken struct {
 	AllowList   []string
 	AllowAny    bool              // accept /0 in the allow-list
 	Environment token.Environment // zero: production
+	FreshOnly   bool              // nothing from a gateway that may have missed a change
 	ExpiresAt   time.Time
 	Confirm     bool
 }
@@ -91,6 +92,7 @@ func (a *Authority) CreateToken(ctx context.Context, by By, n NewToken) (Issued,
 			Name: name, AccountID: n.AccountID, UserID: n.UserID,
 			Grant: grant, AllowList: allowed, Environment: n.Environment,
 			State:     token.Active,
+			FreshOnly: n.FreshOnly,
 			CreatedAt: s.now, UpdatedAt: s.now, LifetimeFrom: s.now,
 		}}
 		if h.policy, err = s.policyOf(n.AccountID); err != nil {
@@ -102,6 +104,9 @@ func (a *Authority) CreateToken(ctx context.Context, by By, n NewToken) (Issued,
 		if err := checkAllowListRule(&h.token, &h.policy, known); err != nil {
 			return err
 		}
+		if err := s.checkCaps(&h, 1); err != nil {
+			return err
+		}
 		if err := confirm(&h.policy, s.verb, n.Confirm, "A token and its secret are about to be made."); err != nil {
 			return err
 		}
@@ -109,6 +114,9 @@ func (a *Authority) CreateToken(ctx context.Context, by By, n NewToken) (Issued,
 			return err
 		}
 		if err := s.tx.InsertToken(&h.token); err != nil {
+			return err
+		}
+		if err := s.tx.PutHistory(h.token.ID, tokenstore.History{History: token.History{Observed: s.now, LevelSince: s.now}}); err != nil {
 			return err
 		}
 		secret, err := s.issue(&h, s.retryUntil())

@@ -23,13 +23,14 @@ func TestCreateIssuesATokenThatWorks(t *testing.T) {
 		n.Access, n.Scopes = token.Custom, []string{"payments:write", "invoices:read", "payments:write"}
 		n.AllowList = []string{"192.0.2.7", "2001:db8::/32"}
 		n.ExpiresAt = expires
+		n.FreshOnly = true
 	})
 
 	now := h.clock.Now().Truncate(time.Microsecond)
 	want := token.Token{
 		ID: issued.Token.Token.ID, Name: "caf\u00e9", AccountID: h.account.ID,
 		Grant:       token.Grant{Access: token.Custom, Scopes: []string{"invoices:read", "payments:write"}},
-		Environment: token.Production, State: token.Active,
+		Environment: token.Production, State: token.Active, FreshOnly: true,
 		CreatedAt: now, UpdatedAt: now, LifetimeFrom: now,
 		ExpiresAt: expires.Truncate(time.Microsecond), Version: 1,
 	}
@@ -55,8 +56,8 @@ func TestCreateIssuesATokenThatWorks(t *testing.T) {
 			"access": "custom", "scopes": []any{"invoices:read", "payments:write"},
 			"ip_allowlist": []any{"192.0.2.7", "2001:db8::/32"},
 			"environment":  "production", "state": "active",
-			"expires_at": want.ExpiresAt.Format(time.RFC3339Nano),
-			"secret_id":  string(issued.Token.Current.ID), "last4": issued.Secret.Last4(),
+			"expires_at": want.ExpiresAt.Format(time.RFC3339Nano), "fresh_only": true,
+			"secret_id": string(issued.Token.Current.ID), "last4": issued.Secret.Last4(),
 		},
 	})
 }

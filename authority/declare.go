@@ -308,6 +308,9 @@ func (s *step) planPolicies(d *Declarations) ([]planned, error) {
 		was[policy.Name] = policy
 	}
 	wanted := make([]token.Policy, 0, len(d.Policies))
+	if err := s.checkRolesNamed(d); err != nil {
+		return nil, err
+	}
 	for _, policy := range d.Policies {
 		policy.ManagedBy = ""
 		f, err := policyFields(&policy)
@@ -326,6 +329,27 @@ func (s *step) planPolicies(d *Declarations) ([]planned, error) {
 		managed: func(p *token.Policy) *string { return &p.ManagedBy },
 		put:     func(tx *tokenstore.Tx, p *token.Policy) error { return tx.PutPolicy(p) },
 	})
+}
+
+// checkRolesNamed refuses a policy that speaks of a role that there is not: a
+// role that was misspelt would shut out those who have the real one.
+func (s *step) checkRolesNamed(d *Declarations) error {
+	stored, err := s.tx.Roles()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, role := range slices.Concat(stored, BuiltInRoles(), d.Roles) {
+		known[role.Name] = true
+	}
+	for i := range d.Policies {
+		for _, role := range d.Policies[i].RolesNamed() {
+			if !known[role] {
+				return invalid("policy "+d.Policies[i].Name, fmt.Sprintf("allow or view names the role %q, which is not declared: declare it, or correct its name", role))
+			}
+		}
+	}
+	return nil
 }
 
 // recordKind is what planRecords has to know of roles and of policies.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/token"
+	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // Edit is what edit asks for; nil leaves a field as it is.
@@ -17,6 +18,7 @@ type Edit struct {
 	AllowList *[]string
 	AllowAny  bool
 	ExpiresAt *time.Time // zero time: no expiry
+	FreshOnly *bool
 	Confirm   bool
 }
 
@@ -26,6 +28,10 @@ type Edit struct {
 // A field that is given the value it has is not edited, so that a client may
 // send back all that it read. The token must satisfy the policy's allow-list
 // rule afterwards, whichever field was edited.
+//
+// FreshOnly is not among the fields that a policy can open or close: it does not
+// change what a token may do, and whoever fears for a token must be able to set
+// it. Who may edit decides about both directions.
 func (a *Authority) EditToken(ctx context.Context, by By, id token.ID, version int64, e Edit) (View, error) {
 	var allowed token.AllowList
 	if e.Name != nil {
@@ -72,12 +78,24 @@ func (a *Authority) EditToken(ctx context.Context, by By, id token.ID, version i
 		if err := checkAllowListRule(&edited, &h.policy, known); err != nil {
 			return err
 		}
+		if h.token.StateAt(&h.policy, s.now) == token.Expired {
+			// Its secrets are about to be valid again.
+			if err := s.checkCaps(&h, h.working(s.now)); err != nil {
+				return err
+			}
+		}
 		if err := confirm(&h.policy, s.verb, e.Confirm, "The token is about to change, for everyone who uses it."); err != nil {
 			return err
 		}
+		level := !edited.Grant.Equal(&h.token.Grant)
 		h.token = edited
 		if err := s.save(&h); err != nil {
 			return err
+		}
+		if level {
+			if err := s.markHistory(id, func(h *tokenstore.History) { h.LevelSince = s.now }); err != nil {
+				return err
+			}
 		}
 		v = h.view(s.now)
 		return s.audit(before, after)
@@ -102,6 +120,9 @@ func (e *Edit) apply(t token.Token, allowed token.AllowList, p *token.Policy, kn
 		if t.ExpiresAt, err = expiryIn(*e.ExpiresAt, p, t.LifetimeFrom, now); err != nil {
 			return t, err
 		}
+	}
+	if e.FreshOnly != nil {
+		t.FreshOnly = *e.FreshOnly
 	}
 	if e.Access == nil && e.Scopes == nil {
 		return t, nil

@@ -64,6 +64,16 @@ func TestEditChangesTheFieldsThatItIsGiven(t *testing.T) {
 			map[string]any{"expires_at": expires.Format(time.RFC3339Nano), "ip_allowlist": []any{"192.0.2.0/24", "198.51.100.1"}},
 			map[string]any{"expires_at": nil, "ip_allowlist": []any{}},
 		},
+		{ // which no policy names
+			authority.Edit{FreshOnly: ptr(true)},
+			map[string]any{"fresh_only": false},
+			map[string]any{"fresh_only": true},
+		},
+		{
+			authority.Edit{FreshOnly: ptr(false)},
+			map[string]any{"fresh_only": true},
+			map[string]any{"fresh_only": false},
+		},
 	} {
 		h.clock.add(time.Minute)
 		head := h.head()

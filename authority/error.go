@@ -13,6 +13,8 @@ type Error struct {
 	Field  string // the field of an invalid_field
 	Detail string
 	Err    error
+	// Candidates are what could be given up, with token_limit_reached.
+	Candidates []Candidate
 }
 
 func (e *Error) Error() string {
@@ -44,6 +46,8 @@ var (
 	ErrRetryInProgress = &Error{Code: "retry_in_progress"}
 	ErrManagedByConfig = &Error{Code: "managed_by_config"}
 	ErrForbidden       = &Error{Code: "forbidden"}
+	// ErrTokenLimitReached: one more valid secret would exceed a cap of the policy.
+	ErrTokenLimitReached = &Error{Code: "token_limit_reached"}
 	// ErrInvalidState: the verb does not fit the token's state (enabling a revoked token).
 	ErrInvalidState = &Error{Code: "invalid_state"}
 )

@@ -48,6 +48,9 @@ func (a *Authority) RotateToken(ctx context.Context, by By, id token.ID, r Rotat
 		if err := checkAllowListRule(&h.token, &h.policy, known); err != nil {
 			return err
 		}
+		if err := s.checkCaps(&h, p.adds(&h)); err != nil {
+			return err
+		}
 		if err := confirm(&h.policy, s.verb, r.Confirm, p.warning()); err != nil {
 			return err
 		}
@@ -68,6 +71,15 @@ type rotationPlan struct {
 }
 
 func (p *rotationPlan) atOnce() bool { return !p.until.After(p.now) }
+
+// adds is how many more secrets are valid afterwards: none when the new one
+// takes the place of the old one at once.
+func (p *rotationPlan) adds(h *held) int {
+	if p.atOnce() && h.secret(token.Current, p.now) != nil {
+		return 0
+	}
+	return 1
+}
 
 func (p *rotationPlan) warning() string {
 	if p.atOnce() {

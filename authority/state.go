@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sallyport/sallyport/token"
+	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // Why a token ended, as its record says for ever. What a person ended is never
@@ -93,6 +94,12 @@ func (s *step) setState(h *held, v Verb, next token.State) error {
 	}
 	if err := s.save(h); err != nil {
 		return err
+	}
+	if v == VerbEnableToken {
+		// A token that could not be used was not unused.
+		if err := s.markHistory(h.token.ID, func(h *tokenstore.History) { h.Observed = s.now }); err != nil {
+			return err
+		}
 	}
 	before, after, err := differing(was, tokenFields(&h.token))
 	if err != nil {

@@ -103,6 +103,9 @@ func (a *Authority) EditUser(ctx context.Context, by By, id token.ID, version in
 		set(&user.Name, e.Name)
 		set(&user.Email, e.Email)
 		set(&user.BusinessUnits, e.BusinessUnits)
+		if user.Disabled && e.Disabled != nil && !*e.Disabled {
+			user.EnabledAt = s.now
+		}
 		set(&user.Disabled, e.Disabled)
 		if e.Role != nil && *e.Role != user.Role {
 			if err := s.checkRole(*e.Role); err != nil {

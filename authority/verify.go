@@ -78,15 +78,21 @@ func (a *Authority) Verify(ctx context.Context, by By, q Question) (Verification
 	}
 	out.Valid, out.Code = reason == token.Allowed, reason.Code()
 
-	secrets := []token.SecretRecord{}
+	var (
+		secrets []token.SecretRecord
+		lives   map[token.ID]tokenstore.Life
+	)
 	err = a.Store.Read(ctx, func(tx *tokenstore.Tx) (err error) {
-		secrets, err = tx.Secrets(record.Token.ID)
+		if secrets, err = tx.Secrets(record.Token.ID); err != nil {
+			return err
+		}
+		lives, err = tx.Lives(record.Token.ID)
 		return err
 	})
 	if err != nil {
 		return Verification{}, fmt.Errorf("%s: %w", VerbVerifyToken, err)
 	}
-	v := viewOf(record.Token, record.Policy, secrets, now)
+	v := viewOf(record.Token, record.Policy, secrets, now).withLife(lives[record.Token.ID], now)
 	out.Token = &v
 	return out, nil
 }

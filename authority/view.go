@@ -18,6 +18,37 @@ type View struct {
 	// it works no more: its last four characters are how people knew the token.
 	Current  token.SecretRecord
 	Previous *token.SecretRecord // while it is valid
+	Life     Life
+}
+
+// Life is what people see of a token's past, and of what is announced for it. Zero
+// times: it was never so.
+type Life struct {
+	// LastUsed is the latest moment of which it is known that it was used.
+	LastUsed    time.Time
+	ExemptUntil time.Time
+	// Scheduled is what was announced and is still to come; zero: nothing is.
+	Scheduled   token.ActionKind
+	ScheduledAt time.Time
+	// DowngradedAt is when the lifecycle took permissions, which can be had back
+	// until UndoUntil.
+	DowngradedAt, UndoUntil time.Time
+}
+
+// withLife adds what is stored of a token's life, as far as it still means something.
+func (v View) withLife(stored tokenstore.Life, now time.Time) View {
+	h := &stored.History
+	v.Life = Life{LastUsed: stored.LastUsed, DowngradedAt: h.DowngradedAt}
+	if h.ExemptUntil.After(now) {
+		v.Life.ExemptUntil = h.ExemptUntil
+	}
+	if h.UndoUntil.After(now) {
+		v.Life.UndoUntil = h.UndoUntil
+	}
+	if v.State != token.Revoked && v.State != token.Deleted {
+		v.Life.Scheduled, v.Life.ScheduledAt = h.Scheduled, h.ScheduledAt
+	}
+	return v
 }
 
 func viewOf(t token.Token, p *token.Policy, secrets []token.SecretRecord, now time.Time) View {
@@ -43,6 +74,7 @@ type held struct {
 	token   token.Token
 	policy  token.Policy
 	secrets []token.SecretRecord // newest first
+	life    tokenstore.Life
 }
 
 // hold reads a token into h and makes it the target.
@@ -59,7 +91,11 @@ func (s *step) hold(id token.ID, h *held) (target, error) {
 	if h.policy, err = s.policyOf(h.token.AccountID); err != nil {
 		return t, err
 	}
-	h.secrets, err = s.tx.Secrets(id)
+	if h.secrets, err = s.tx.Secrets(id); err != nil {
+		return t, err
+	}
+	lives, err := s.tx.Lives(id)
+	h.life = lives[id]
 	return t, err
 }
 
@@ -77,7 +113,9 @@ func (s *step) policyOf(id token.ID) (token.Policy, error) {
 	return policy, nil
 }
 
-func (h *held) view(now time.Time) View { return viewOf(h.token, &h.policy, h.secrets, now) }
+func (h *held) view(now time.Time) View {
+	return viewOf(h.token, &h.policy, h.secrets, now).withLife(h.life, now)
+}
 
 // secret is the secret of the token that has a status now, if there is one.
 func (h *held) secret(status token.SecretStatus, now time.Time) *token.SecretRecord {
@@ -105,6 +143,17 @@ func (s *step) save(h *held) error {
 		}
 	}
 	return nil
+}
+
+// markHistory changes what is kept beside a token that was saved in the same
+// transaction.
+func (s *step) markHistory(id token.ID, change func(*tokenstore.History)) error {
+	history, err := s.tx.History(id)
+	if err != nil {
+		return err
+	}
+	change(&history)
+	return s.tx.PutHistory(id, history)
 }
 
 func (s *step) retire(secret *token.SecretRecord) error {
@@ -153,6 +202,14 @@ func (a *Authority) Tokens(ctx context.Context, by By, q tokenstore.TokenQuery) 
 		}
 		next = page.Next
 		views = make([]View, len(page.Tokens))
+		ids := make([]token.ID, len(page.Tokens))
+		for i, row := range page.Tokens {
+			ids[i] = row.Token.ID
+		}
+		lives, err := s.tx.Lives(ids...)
+		if err != nil {
+			return err
+		}
 		policies := map[token.ID]*token.Policy{}
 		for i, row := range page.Tokens {
 			p := policies[row.Token.AccountID]
@@ -164,7 +221,7 @@ func (a *Authority) Tokens(ctx context.Context, by By, q tokenstore.TokenQuery) 
 				p = &read
 				policies[row.Token.AccountID] = p
 			}
-			views[i] = viewOf(row.Token, p, row.Secrets, q.Now)
+			views[i] = viewOf(row.Token, p, row.Secrets, q.Now).withLife(lives[row.Token.ID], q.Now)
 		}
 		return nil
 	})

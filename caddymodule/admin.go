@@ -88,11 +88,13 @@ func (a *AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 }
 
 // newAdminAPI makes the API as the admin endpoint and the commands serve it. Off
-// line there is no gateway whose health could be asked.
-func newAdminAPI(a *authority.Authority, health func(context.Context) api.Health, onError func(context.Context, api.Failure)) (http.Handler, error) {
+// line there is no gateway whose health could be asked, and none that looks after
+// tokens: keeper is nil.
+func newAdminAPI(a *authority.Authority, keeper api.Lifecycle, health func(context.Context) api.Health, onError func(context.Context, api.Failure)) (http.Handler, error) {
 	version, _ := caddy.Version()
 	return api.New(api.Options{
 		Authority: a,
+		Lifecycle: keeper,
 		Identify:  identifyOperator,
 		BasePath:  adminBase,
 		Version:   version,

@@ -15,11 +15,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.jetify.com/typeid"
 	"go.uber.org/zap"
 
 	"github.com/sallyport/sallyport/api"
 	"github.com/sallyport/sallyport/authority"
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 	"github.com/sallyport/sallyport/tokenstore/cached"
@@ -67,6 +67,21 @@ type App struct {
 	// with an empty cache. Default: 10m.
 	StaleIfUnavailable *caddy.Duration `json:"stale_if_unavailable,omitempty"`
 
+	// Journal says when the first use of a token is safe before its request goes on:
+	// `fast`, when the operating system has it, so that a killed process loses
+	// nothing; or `sync`, when the disk has it, so that a power cut loses nothing
+	// either. Default: `fast`.
+	Journal string `json:"journal,omitempty"`
+
+	// JournalDir is the directory in which activity is kept until it is in the
+	// store. It belongs on a local disk that outlives the process, and to one
+	// gateway. Default: beside the SQLite database, with `.journal` added to its
+	// name; for Postgres, below Caddy's data directory.
+	JournalDir string `json:"journal_dir,omitempty"`
+
+	// Mail is the relay that takes mail about tokens. Default: none.
+	Mail *Mail `json:"mail,omitempty"`
+
 	// Scopes declares scopes: each name with `read` or `write`, which says what
 	// the scope lets happen. The scopes `read` and `write` themselves are built
 	// in. Default: none.
@@ -85,6 +100,7 @@ type App struct {
 	declarations authority.Declarations
 	driver       StoreDriver
 	keys         keySource
+	mailer       *notify.Mailer // nil: there is no mail
 
 	poolKey runtimeKey
 	runtime *runtime // nil until acquired from the pool
@@ -97,8 +113,11 @@ type App struct {
 // the configurations before and after; the rest is this one's own, so that a
 // configuration that fails to load has changed nothing for the one that runs.
 type serving struct {
+	steward   atomic.Pointer[steward] // looks after the tokens
 	authority *authority.Authority
 	api       http.Handler
+	health    func() api.Health
+	feedAge   func() time.Duration
 }
 
 // Role is a ceiling for the tokens of the users who have it.
@@ -128,6 +147,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.configure(ctx); err != nil {
 		return err
 	}
+	if err := (collector{serving: a.serving.Load}).register(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
 	a.poolKey = runtimeKey{
 		store:    a.driver.Identity(),
 		keys:     fingerprint(a.keys.ring),
@@ -151,7 +173,18 @@ func (a *App) configure(ctx caddy.Context) error {
 	if a.StaleIfUnavailable != nil && *a.StaleIfUnavailable < 0 {
 		return errors.New("stale_if_unavailable is negative: leave it out for 10m, or write 0 for not at all")
 	}
+	if a.Journal != "" && a.Journal != journalFast && a.Journal != journalSync {
+		return errors.New("journal: must be fast or sync")
+	}
 	var err error
+	if a.Mail != nil {
+		if a.mailer, err = a.Mail.mailer(); err != nil {
+			return err
+		}
+	}
+	if a.JournalDir, err = caddy.NewReplacer().ReplaceOrErr(a.JournalDir, true, true); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	if a.declarations, err = a.declare(); err != nil {
 		return err
 	}
@@ -189,6 +222,28 @@ func (a *App) staleFor() time.Duration {
 		return defaultStaleFor
 	}
 	return time.Duration(*a.StaleIfUnavailable)
+}
+
+// The modes of the journal.
+const (
+	journalFast = "fast"
+	journalSync = "sync"
+)
+
+func (a *App) journalOptions() journalOptions {
+	o := journalOptions{dir: a.JournalDir, sync: a.Journal == journalSync}
+	if o.dir == "" {
+		o.dir, o.several = a.driver.JournalDir()
+	}
+	return o
+}
+
+// mailRate is how many messages go out in a minute; 0: as notify says.
+func (a *App) mailRate() int {
+	if a.Mail == nil {
+		return 0
+	}
+	return a.Mail.PerMinute
 }
 
 func (a *App) loadDriver(ctx caddy.Context) (StoreDriver, error) {
@@ -311,11 +366,12 @@ func (a *App) Start() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	open, err := a.runtime.start(ctx, a.driver, a.keys, cached.Options{MaxBytes: a.cacheSize(), StaleFor: a.staleFor()})
+	open, err := a.runtime.start(ctx, a.driver, a.keys, a.journalOptions(), cached.Options{MaxBytes: a.cacheSize(), StaleFor: a.staleFor()})
 	if err != nil {
 		return err
 	}
-	s, err := a.serve(open)
+	steward := newSteward(open, a.SecretPrefixes, a.mailer, a.mailRate(), a.logger)
+	s, err := a.serve(open, steward)
 	if err != nil {
 		return err
 	}
@@ -325,6 +381,9 @@ func (a *App) Start() error {
 	if a.keys.warning != "" {
 		a.logger.Warn(a.keys.warning)
 	}
+	open.activity.tell(a.logActivity)
+	steward.start()
+	s.steward.Store(steward)
 	a.serving.Store(s)
 	a.runtime.publish(open)
 	return nil
@@ -350,10 +409,17 @@ func (a *App) checkProxies() error {
 var bySystem = authority.By{Actor: tokenstore.Actor{Kind: tokenstore.SystemActor, Name: "configuration", Verified: true}}
 
 // serve builds what this configuration makes of the open store.
-func (a *App) serve(open *opened) (*serving, error) {
+func (a *App) serve(open *opened, steward *steward) (*serving, error) {
 	authority := newAuthority(open.management(), open.ring, a.SecretPrefixes)
-	health := func(context.Context) api.Health { return healthOf(open.store.Stats(), a.staleFor()) }
-	handler, err := newAdminAPI(authority, health, func(_ context.Context, f api.Failure) {
+	s := new(serving)
+	health := func() api.Health {
+		checks := open.checks()
+		if k := s.steward.Load(); k != nil {
+			checks = append(checks, k.check())
+		}
+		return healthOf(open.store.Stats(), a.staleFor(), checks...)
+	}
+	handler, err := newAdminAPI(authority, steward.lifecycle, func(context.Context) api.Health { return health() }, func(_ context.Context, f api.Failure) {
 		a.logger.Error("the management API failed",
 			zap.String("request_id", f.RequestID), zap.String("method", f.Method),
 			zap.String("route", f.Route), zap.Error(f.Err))
@@ -361,7 +427,8 @@ func (a *App) serve(open *opened) (*serving, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &serving{authority: authority, api: handler}, nil
+	s.authority, s.api, s.health, s.feedAge = authority, handler, health, open.store.Age
+	return s, nil
 }
 
 func newAuthority(store tokenstore.Store, ring *tokenstore.Ring, prefixes []string) *authority.Authority {
@@ -371,15 +438,20 @@ func newAuthority(store tokenstore.Store, ring *tokenstore.Ring, prefixes []stri
 		Prefixes: prefixes,
 		Now:      time.Now,
 		Random:   rand.Reader,
-		NewID: func(prefix string) (token.ID, error) {
-			id, err := typeid.WithPrefix(prefix)
-			return token.ID(id.String()), err
-		},
+		NewID:    newID,
 	}
 }
 
-// Stop has nothing to do: what must end ends with the last configuration that uses it.
-func (a *App) Stop() error { return nil }
+// Stop ends what runs for this configuration alone. All else ends with the last
+// configuration that uses it.
+func (a *App) Stop() error {
+	if s := a.serving.Load(); s != nil {
+		if k := s.steward.Load(); k != nil {
+			k.close()
+		}
+	}
+	return nil
+}
 
 // Cleanup gives back what Provision took. Caddy calls it for configurations that
 // ended, and for those that never got to run.

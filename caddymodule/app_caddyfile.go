@@ -46,14 +46,29 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	        scopes NAME...
 //	    }
 //	    policy NAME {
-//	        max_lifetime         DURATION|none
-//	        rotation_modes       MODE...
-//	        grace_default        DURATION
-//	        grace_min            DURATION
-//	        grace_max            DURATION
-//	        editable             FIELD...|none
-//	        require_ip_allowlist never|write|always
-//	        confirm              VERB...|none
+//	        preset                  default|mercury|own
+//	        max_secrets_per_account N|none
+//	        max_secrets_per_user    N|none
+//	        max_lifetime            DURATION|none
+//	        delete_expired_after    DURATION
+//	        expiry_warnings         DURATION...|none
+//	        delete_unused           DURATION|never
+//	        downgrade_unused        DURATION|never
+//	        notice                  DURATION
+//	        restore_window          DURATION
+//	        downgrade_undo          on|off
+//	        rotation_modes          MODE...
+//	        grace_default           DURATION
+//	        grace_min               DURATION
+//	        grace_max               DURATION
+//	        editable                FIELD...|none
+//	        allow                   VERB ROLE...|VERB none
+//	        step_up                 VERB...|none
+//	        confirm                 VERB...|none
+//	        notify                  EVENT CLASS...|EVENT none
+//	        view                    ROLE...|none
+//	        require_ip_allowlist    never|write|always
+//	        revoke_on_retired_use   on|off
 //	    }
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -71,6 +86,8 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) error {
 		"master_key":           p.masterKey,
 		"secret_prefix":        p.secretPrefix,
 		"cache_size":           p.cacheSize,
+		"journal":              p.journal,
+		"mail":                 p.mail,
 		"stale_if_unavailable": p.staleIfUnavailable,
 		"scopes":               p.scopes,
 		"role":                 p.role,
@@ -104,7 +121,7 @@ func (p *optionParser) block(where string, lines map[string]func() error, repeat
 		name := p.Val()
 		line, ok := lines[name]
 		if !ok {
-			return p.Errf("unrecognized subdirective %q in %s", name, where)
+			return p.unknownLine(name, where, lines)
 		}
 		if seen[name] && !slices.Contains(repeatable, name) {
 			return p.Errf("%s is set twice in %s", name, where)
@@ -178,6 +195,23 @@ func (p *optionParser) cacheSize() error {
 		return p.Err("cache_size takes a size such as 512MiB or 2GiB")
 	}
 	p.app.CacheSize = int64(size)
+	return nil
+}
+
+// journal reads `journal fast|sync [DIR]`.
+func (p *optionParser) journal() error {
+	if !p.NextArg() {
+		return p.Err("journal takes fast or sync, and after that, if it is not to be beside the store, a directory")
+	}
+	if p.app.Journal = p.Val(); p.app.Journal != journalFast && p.app.Journal != journalSync {
+		return p.Err("journal takes fast or sync first")
+	}
+	if p.NextArg() {
+		p.app.JournalDir = p.Val()
+	}
+	if p.NextArg() {
+		return p.ArgErr()
+	}
 	return nil
 }
 
@@ -261,53 +295,6 @@ func (p *optionParser) checkRoles() error {
 	return nil
 }
 
-func (p *optionParser) policy() error {
-	var name string
-	if err := p.oneArg(&name); err != nil {
-		return err
-	}
-	if err := checkDeclaredName("policy", name); err != nil {
-		return p.WrapErr(err)
-	}
-	if _, ok := p.app.Policies[name]; ok {
-		return p.Errf("policy %s is declared twice", name)
-	}
-	policy := new(Policy)
-	file, line := p.File(), p.Line()
-	err := p.block("policy "+name, map[string]func() error{
-		"max_lifetime":   func() error { return p.lifetime(&policy.MaxLifetime) },
-		"rotation_modes": func() error { return listOf(p, &policy.RotationModes, rotationModes, false) },
-		"grace_default":  func() error { return p.grace(&policy.GraceDefault) },
-		"grace_min":      func() error { return p.grace(&policy.GraceMin) },
-		"grace_max":      func() error { return p.grace(&policy.GraceMax) },
-		"editable":       func() error { return listOf(p, &policy.Editable, editableFields, true) },
-		"require_ip_allowlist": func() error {
-			var rule []token.AllowListRule
-			if err := listOf(p, &rule, allowListRules, false); err != nil {
-				return err
-			}
-			if len(rule) != 1 {
-				return p.ArgErr()
-			}
-			policy.RequireIPAllowlist = rule[0]
-			return nil
-		},
-		"confirm": func() error { return listOf(p, &policy.Confirm, confirmedVerbs, true) },
-	})
-	if err != nil {
-		return err
-	}
-	if p.app.Policies == nil {
-		p.app.Policies = map[string]*Policy{}
-	}
-	p.app.Policies[name] = policy
-	// What no single line shows: how the lines fit together.
-	if _, err := p.app.policy(name); err != nil {
-		return fmt.Errorf("%w, at %s:%d", err, file, line)
-	}
-	return nil
-}
-
 // oneArg reads exactly one argument.
 func (p *optionParser) oneArg(value *string) error {
 	if !p.Args(value) || p.NextArg() {
@@ -327,28 +314,6 @@ func (p *optionParser) duration() (caddy.Duration, error) {
 		return 0, p.Errf("%s takes a duration such as 90s, 10m, 24h or 7d", name)
 	}
 	return caddy.Duration(duration), nil
-}
-
-func (p *optionParser) grace(target **caddy.Duration) error {
-	duration, err := p.duration()
-	*target = &duration
-	return err
-}
-
-func (p *optionParser) lifetime(target *caddy.Duration) error {
-	if p.NextArg() {
-		if p.Val() == "none" && p.CountRemainingArgs() == 0 {
-			*target = 0
-			return nil
-		}
-		p.Prev()
-	}
-	duration, err := p.duration()
-	if err == nil && duration == 0 {
-		return p.Err("max_lifetime 0 would end every token at once: write none for no limit")
-	}
-	*target = duration
-	return err
 }
 
 func (p *optionParser) wrap(err error) error {

@@ -49,9 +49,12 @@ var commands = []command{
 	{name: "policy", short: "Lists the policies that rule accounts", build: policyCommands},
 	{name: "scopes", short: "Lists the scopes that tokens can have", build: scopeCommands},
 	{name: "token", short: "Creates, lists, edits, rotates and ends tokens", build: tokenCommands},
+	{name: "lifecycle", short: "Shows what is to come for tokens and what is known of their use", build: lifecycleCommands},
+	{name: "notice", short: "Lists the messages to people", build: noticeCommands},
 	{name: "audit", short: "Lists the audit log and checks its chain", build: auditCommands},
-	{name: "node", short: "Lists the gateways that use the store", build: nodeCommands},
+	{name: "node", short: "Lists the gateways that use the store, and gives up lost ones", build: nodeCommands},
 	{name: "master-key", short: "Shows, rotates and removes master keys, on the store itself", build: masterKeyCommands},
+	{name: "store", short: "Copies the store to another database, on the stores themselves", build: storeCommands},
 	{name: "migrate", short: "Makes the store, or brings its schema up to date", build: migrateCommand},
 }
 
@@ -148,6 +151,9 @@ func inWords(err error) error {
 		}
 		text += fmt.Sprintf("\n  %s: %s", fieldName(field), field.Detail)
 	}
+	for _, c := range problem.Candidates {
+		text += fmt.Sprintf("\n  …%s  %s  %s", c.Last4, c.TokenID, c.Name)
+	}
 	if mend := mends[problem.Code]; mend != "" {
 		text += "\n" + mend
 	}
@@ -164,6 +170,7 @@ var mends = map[string]string{
 	"ip_allowlist_required": "Add --ip with the addresses or ranges that may use the token.",
 	"rotation_in_progress":  "Wait until the grace period of the rotation under way has ended.",
 	"managed_by_config":     "Change the configuration file and reload it.",
+	"lifecycle_unavailable": "Leave out --offline, and ask the gateway that runs.",
 	"missing_token":         "A gate answers there: give --address or --config with the admin endpoint.",
 }
 

@@ -277,7 +277,7 @@ func (in *invocation) configuredApp() (*App, error) {
 
 // client serves the management API from the store, in this process.
 func (s *store) client() (*api.Client, error) {
-	handler, err := newAdminAPI(s.authority, nil, nil)
+	handler, err := newAdminAPI(s.authority, nil, nil, nil)
 	if err != nil {
 		return nil, err
 	}

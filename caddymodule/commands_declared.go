@@ -3,11 +3,15 @@ package caddymodule
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/api"
+	"github.com/sallyport/sallyport/token"
 )
 
 func roleCommands(parent *cobra.Command) {
@@ -40,9 +44,12 @@ func policyCommands(parent *cobra.Command) {
 			return err
 		}
 		return printList(in, policies, func(p *api.Policy) string { return p.Name },
-			[]string{"NAME", "MAX LIFETIME", "ROTATION", "GRACE", "IP ALLOW-LIST", "OWNED BY"},
+			[]string{"NAME", "MAX LIFETIME", "DELETE UNUSED", "DOWNGRADE UNUSED", "ROTATION", "GRACE", "IP ALLOW-LIST", "OWNED BY"},
 			func(p *api.Policy) []string {
-				return []string{p.Name, lifetime(p), join(p.RotationModes), showSeconds(p.GraceDefaultSeconds), string(p.RequireIPAllowlist), owner(p.ManagedByConfig)}
+				return []string{
+					p.Name, showSpanOr(p.MaxLifetimeSeconds, "none"), showSpanOr(p.DeleteUnusedSeconds, "never"), showSpanOr(p.DowngradeUnusedSeconds, "never"),
+					join(p.RotationModes), showSpan(p.GraceDefaultSeconds), string(p.RequireIPAllowlist), owner(p.ManagedByConfig),
+				}
 			})
 	})
 	in.client(parent, "show NAME", "Shows a policy", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
@@ -60,25 +67,92 @@ func policyCommands(parent *cobra.Command) {
 }
 
 func (in *invocation) printPolicy(p *api.Policy) error {
-	return in.printOne(p, p.Name, [][2]string{
+	fields := [][2]string{
 		{"name", p.Name},
-		{"max lifetime", lifetime(p)},
+		{"max secrets per account", showLimit(p.MaxSecretsPerAccount)},
+		{"max secrets per user", showLimit(p.MaxSecretsPerUser)},
+		{"max lifetime", showSpanOr(p.MaxLifetimeSeconds, "none")},
+		{"delete expired after", showSpan(p.DeleteExpiredAfterSeconds)},
+		{"expiry warnings", showSpans(p.ExpiryWarningsSeconds)},
+		{"delete unused", showSpanOr(p.DeleteUnusedSeconds, "never")},
+		{"downgrade unused", showSpanOr(p.DowngradeUnusedSeconds, "never")},
+		{"notice", showSpan(p.NoticeSeconds)},
+		{"restore window", showSpan(p.RestoreWindowSeconds)},
+		{"downgrade undo", showOn(p.DowngradeUndo)},
 		{"rotation modes", join(p.RotationModes)},
-		{"grace default", showSeconds(p.GraceDefaultSeconds)},
-		{"grace min", showSeconds(p.GraceMinSeconds)},
-		{"grace max", showSeconds(p.GraceMaxSeconds)},
+		{"grace default", showSpan(p.GraceDefaultSeconds)},
+		{"grace min", showSpan(p.GraceMinSeconds)},
+		{"grace max", showSpan(p.GraceMaxSeconds)},
 		{"editable", join(p.Editable)},
+		{"step up", join(p.StepUp)},
+		{"confirm", join(p.Confirm)},
+		{"view", join(p.View)},
 		{"ip allow-list", string(p.RequireIPAllowlist)},
-		{"confirm", showList(p.Confirm, "-")},
+		{"revoke on retired use", showOn(p.RevokeOnRetiredUse)},
 		{"owned by", owner(p.ManagedByConfig)},
-	})
+	}
+	// In the order of the documents, and then whatever a newer gateway knows.
+	for _, verb := range keysInOrder(p.Allow, token.PolicyVerbs()) {
+		fields = append(fields, [2]string{"allow " + verb, join(p.Allow[verb])})
+	}
+	for _, event := range keysInOrder(p.Notify, token.Events()) {
+		fields = append(fields, [2]string{"notify " + string(event), join(p.Notify[event])})
+	}
+	return in.printOne(p, p.Name, fields)
 }
 
-func lifetime(p *api.Policy) string {
-	if p.MaxLifetimeSeconds == nil {
+// keysInOrder lists the keys of a map, those that are known first.
+func keysInOrder[K ~string, V any](m map[K]V, known []K) []K {
+	var keys []K
+	for _, key := range known {
+		if _, ok := m[key]; ok {
+			keys = append(keys, key)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		if !slices.Contains(known, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func showLimit(n *int) string {
+	if n == nil {
 		return "none"
 	}
-	return showSeconds(*p.MaxLifetimeSeconds)
+	return strconv.Itoa(*n)
+}
+
+func showOn(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// showSpan writes a time as a Caddyfile would: 45d, 1h30m0s.
+func showSpan(seconds int64) string {
+	const day = 24 * 60 * 60
+	if seconds > 0 && seconds%day == 0 {
+		return strconv.FormatInt(seconds/day, 10) + "d"
+	}
+	return showSeconds(seconds)
+}
+
+func showSpanOr(seconds *int64, absent string) string {
+	if seconds == nil {
+		return absent
+	}
+	return showSpan(*seconds)
+}
+
+func showSpans(list []int64) string {
+	texts := make([]string, len(list))
+	for i, seconds := range list {
+		texts[i] = showSpan(seconds)
+	}
+	return showList(texts, "-")
 }
 
 func join[T ~string](list []T) string {
@@ -107,21 +181,6 @@ func scopeCommands(parent *cobra.Command) {
 					by = "built in"
 				}
 				return []string{s.Name, s.Nature.String(), by}
-			})
-	})
-}
-
-func nodeCommands(parent *cobra.Command) {
-	in := commonFlags(parent)
-	in.client(parent, "list", "Lists the gateways that use the store", cobra.NoArgs, func(ctx context.Context, c *api.Client, _ []string) error {
-		nodes, err := c.Nodes(ctx)
-		if err != nil {
-			return err
-		}
-		return printList(in, nodes, func(n *api.Node) string { return n.ID },
-			[]string{"ID", "STARTED", "LAST SEEN", "MASTER KEYS"},
-			func(n *api.Node) []string {
-				return []string{n.ID, showTime(&n.StartedAt, "-"), showTime(&n.SeenAt, "-"), showList(n.MasterKeyIDs, "-")}
 			})
 	})
 }

@@ -30,6 +30,7 @@ func tokenCommands(parent *cobra.Command) {
 	tokenRevoke(in, parent)
 	tokenDelete(in, parent)
 	tokenVerify(in, parent)
+	tokenLife(in, parent)
 }
 
 func tokenCreate(in *invocation, parent *cobra.Command) {
@@ -62,8 +63,10 @@ func tokenCreate(in *invocation, parent *cobra.Command) {
 	flags.StringArrayVar(&n.IPAllowlist, "ip", nil, "an address or CIDR range that it may be used from (repeatable)")
 	flags.BoolVar(&n.AllowAnyAddress, "allow-any-address", false, "accept 0.0.0.0/0 and ::/0 as --ip")
 	flags.StringVar(&environment, "env", "production", "production or sandbox")
+	flags.BoolVar(&n.FreshOnly, "fresh-only", false, "have gateways answer for it only while they know all changes, and with 503 once the store has been out of reach for 5 seconds")
 	flags.StringVar(&expiresAt, "expires-at", "", "when it ends: 2027-01-31 or 2027-01-31T12:00:00Z")
 	flags.StringVar(&duration, "duration", "", "how long it lives: 90d or 12h")
+	flags.BoolVar(&n.Confirm, "confirm", false, "do it, where the policy asks for confirmation")
 	mustHave(cmd, "name", "account")
 }
 
@@ -147,11 +150,12 @@ func tokenList(in *invocation, parent *cobra.Command) {
 			return err
 		}
 		return printPage(in, &page, func(t *api.Token) string { return string(t.ID) },
-			[]string{"ID", "NAME", "ACCOUNT", "ACCESS", "STATE", "ENVIRONMENT", "LAST4", "EXPIRES"},
+			[]string{"ID", "NAME", "ACCOUNT", "ACCESS", "STATE", "ENVIRONMENT", "LAST4", "EXPIRES", "LAST USED"},
 			func(t *api.Token) []string {
 				return []string{
 					string(t.ID), t.Name, string(t.AccountID), t.Access.String(), t.State.String(),
 					t.Environment.String(), showText(t.Last4, "-"), showTime(t.ExpiresAt, "never"),
+					showTime(t.LastUsedAt, "never"),
 				}
 			})
 	})
@@ -173,7 +177,7 @@ func pageFlags(cmd *cobra.Command, cursor *string, limit *int) {
 func tokenEdit(in *invocation, parent *cobra.Command) {
 	var name, access, expiresAt, duration string
 	var scopes, addresses []string
-	var anyAddress bool
+	var anyAddress, freshOnly, confirm bool
 	var cmd *cobra.Command
 	cmd = in.client(parent, "edit ID", "Changes a token, as far as its policy lets it", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
 		var e api.TokenEdit
@@ -205,9 +209,13 @@ func tokenEdit(in *invocation, parent *cobra.Command) {
 				e.ExpiresAt.At = &at
 			}
 		}
-		if e == (api.TokenEdit{}) {
-			return errors.New("nothing to change: give --name, --access, --scope, --ip, --expires-at or --duration")
+		if changed("fresh-only") {
+			e.FreshOnly = &freshOnly
 		}
+		if e == (api.TokenEdit{}) {
+			return errors.New("nothing to change: give --name, --access, --scope, --ip, --expires-at, --duration or --fresh-only")
+		}
+		e.Confirm = confirm
 		before, err := c.Token(ctx, token.ID(args[0]))
 		if err != nil {
 			return err
@@ -223,6 +231,8 @@ func tokenEdit(in *invocation, parent *cobra.Command) {
 	flags.BoolVar(&anyAddress, "allow-any-address", false, "accept 0.0.0.0/0 and ::/0 as --ip")
 	flags.StringVar(&expiresAt, "expires-at", "", "when it ends: 2027-01-31, 2027-01-31T12:00:00Z or never")
 	flags.StringVar(&duration, "duration", "", "how long it lives from now on: 90d or 12h")
+	flags.BoolVar(&freshOnly, "fresh-only", false, "have gateways answer for it only while they know all changes; --fresh-only=false for no longer")
+	flags.BoolVar(&confirm, "confirm", false, "do it, where the policy asks for confirmation")
 }
 
 // withoutNone is the list, or an empty one when it says "none".
@@ -345,10 +355,24 @@ func tokenFields(t *api.Token) [][2]string {
 		{"ip allow-list", showList(t.IPAllowlist, "every address")},
 		{"environment", t.Environment.String()},
 		{"state", t.State.String()},
+		{"fresh only", showYes(t.FreshOnly)},
 		{"last 4", showText(t.Last4, "-")},
 		{"created", showTime(&t.CreatedAt, "-")},
 		{"updated", showTime(&t.UpdatedAt, "-")},
 		{"expires", showTime(t.ExpiresAt, "never")},
+		{"last used", showTime(t.LastUsedAt, "never")},
+	}
+	if t.Scheduled != nil {
+		fields = append(fields, [2]string{"scheduled", t.Scheduled.Action + " at " + showTime(&t.Scheduled.At, "-")})
+	}
+	if t.ExemptUntil != nil {
+		fields = append(fields, [2]string{"exempt until", showTime(t.ExemptUntil, "-")})
+	}
+	if t.DowngradedAt != nil {
+		fields = append(fields, [2]string{"downgraded", showTime(t.DowngradedAt, "-")})
+	}
+	if t.UndoUntil != nil {
+		fields = append(fields, [2]string{"can be undone until", showTime(t.UndoUntil, "-")})
 	}
 	if t.PreviousSecretExpiresAt != nil {
 		fields = append(fields, [2]string{"previous secret until", showTime(t.PreviousSecretExpiresAt, "-")})

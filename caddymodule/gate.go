@@ -83,6 +83,12 @@ type Gate struct {
 	// Default: false.
 	OpaqueErrors bool `json:"opaque_errors,omitempty"`
 
+	// FreshOnly has the gate answer 503 while it may have missed a change for
+	// more than 5 seconds because the store is out of reach, also for tokens
+	// that would go on working for `stale_if_unavailable`. Tokens can be marked
+	// like that one by one, too. Default: false.
+	FreshOnly bool `json:"fresh_only,omitempty"`
+
 	// CredentialHeaders are headers that may hold the token in place of
 	// `Authorization: Bearer`. Caddy's access log does not hide them: add a
 	// filter for each. Default: none.
@@ -403,6 +409,7 @@ func (p *passage) judge(r *http.Request) (*refusal, string) {
 		address:     parseAddress(clientIP),
 		required:    g.routes.Required(op.method, op.path, op.upgrade),
 		environment: g.environment,
+		freshOnly:   g.FreshOnly,
 	}
 	if g.watchPeer.Load() {
 		g.warnOfProxy(p.stream.facts.address)
@@ -519,30 +526,43 @@ func (p *passage) decide(r *http.Request, digest token.Digest, early bool) *refu
 	record, ok := open.store.Peek(digest)
 	if !ok {
 		// Tokens in the cache pass all the same, so that nobody can lock out
-		// whoever shares an address with them.
-		if g.runtime.failures.Spent(facts.address, g.limit, now) {
+		// whoever shares an address with them. Without the store none can be peeked at.
+		if g.runtime.failures.Spent(facts.address, g.limit, now) && !open.store.Known(digest) {
 			return &refusal{problem: problemTooManyFailures, retryAfter: failureWait}
 		}
 		var err error
 		if record, err = open.store.Resolve(r.Context(), digest, facts.address); err != nil {
-			return g.fail(refuseLookup(err), facts.address)
+			refused := refuseLookup(err)
+			if refused.failed() {
+				open.activity.count(refused, facts.address, now)
+			}
+			return g.fail(refused, facts.address)
+		}
+		if facts.outdated(record, open.store) {
+			return refuse(problemStoreUnavailable)
 		}
 	}
 	if early && !record.Token.AllowList.Empty() {
 		return refuse(problemEarlyData) // the address is not proven before the handshake ends
 	}
-	refused, authenticated := decide(record, facts, now)
-	if authenticated && g.used.pending(&record.Secret, now) {
+	refused, reason := decide(record, facts, now)
+	if refused != nil && refused.problem == problemRetiredSecret && record.Policy.RevokeOnRetiredUse {
+		open.retired.report(record, facts.address)
+	}
+	if reason.Authenticated() && g.used.pending(&record.Secret, now) {
 		retired, err := writeFirstUse(r.Context(), open.store, &record.Secret, now)
 		switch {
 		case err == nil:
 			g.used.done(&record.Secret)
 			if retired && refused == nil {
-				refused = refuseReason(token.RetiredSecret, facts.required)
+				refused, reason = refuseReason(token.RetiredSecret, facts.required), token.RetiredSecret
 			}
 		case refused == nil:
 			return refuseLookup(err)
 		}
+	}
+	if unrecorded := p.stream.recording.note(open.activity, record, facts, reason, now); unrecorded != nil && refused == nil {
+		refused = unrecorded
 	}
 	if refused != nil {
 		return g.fail(refused, facts.address)
@@ -600,6 +620,7 @@ func (p *passage) prepare(w http.ResponseWriter, r *http.Request) bool {
 		gate:                  g,
 		request:               r,
 		stream:                &p.stream,
+		record:                record,
 		origin:                g.cors.allows(r),
 		fromQuery:             p.fromQuery,
 	}
@@ -621,6 +642,7 @@ func (p *passage) forward(r *http.Request, next caddyhttp.Handler) error {
 	defer func() {
 		p.gate.runtime.streams.leave(&p.stream)
 		p.stream.cancel()
+		p.stream.recording.renew(p.gate.now())
 	}()
 	err := next.ServeHTTP(&p.writer, r)
 	if why := p.stream.ended.Load(); why != nil && !p.writer.wrote {

@@ -37,6 +37,7 @@ func parseGate(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	    environment        production|sandbox|any
 //	    failure_limit      N|off
 //	    opaque_errors
+//	    fresh_only
 //	    credential_header  NAME...
 //	    credential_query   NAME
 //	    forward_credential
@@ -71,13 +72,16 @@ func (g *Gate) unmarshalLine(name string, d *caddyfile.Dispenser) error {
 	switch name {
 	case "require":
 		return g.unmarshalRequire(args, d)
-	case "opaque_errors", "forward_credential":
+	case "opaque_errors", "fresh_only", "forward_credential":
 		if len(args) > 0 {
 			return d.Errf("%s takes no argument: write it to switch it on, leave it out to switch it off", name)
 		}
-		if name == "opaque_errors" {
+		switch name {
+		case "opaque_errors":
 			g.OpaqueErrors = true
-		} else {
+		case "fresh_only":
+			g.FreshOnly = true
+		case "forward_credential":
 			g.ForwardCredential = true
 		}
 		return nil
@@ -93,7 +97,7 @@ func (g *Gate) unmarshalLine(name string, d *caddyfile.Dispenser) error {
 		return g.unmarshalList(name, args, d)
 	default:
 		// A line that was misspelt would otherwise leave open what it was meant to close.
-		return d.Errf("unrecognized subdirective %q: sallyport knows require, environment, failure_limit, opaque_errors, "+
+		return d.Errf("unrecognized subdirective %q: sallyport knows require, environment, failure_limit, opaque_errors, fresh_only, "+
 			"credential_header, credential_query, forward_credential, allow, cors and realm", name)
 	}
 }

@@ -28,6 +28,7 @@ func TestEveryLineOfTheDirectiveIsRead(t *testing.T) {
 		environment any
 		failure_limit 100
 		opaque_errors
+		fresh_only
 		credential_header X-Api-Key
 		credential_header x-token X-Other
 		credential_query key
@@ -48,6 +49,7 @@ func TestEveryLineOfTheDirectiveIsRead(t *testing.T) {
 		Environment:       "any",
 		FailureLimit:      &hundred,
 		OpaqueErrors:      true,
+		FreshOnly:         true,
 		CredentialHeaders: []string{"X-Api-Key", "x-token", "X-Other"},
 		CredentialQuery:   "key",
 		ForwardCredential: true,
@@ -81,6 +83,8 @@ func TestAWrongLineStopsTheStartAndSaysWhereAndHow(t *testing.T) {
 		"failure_limit -1":                          "failure_limit takes a number",
 		"failure_limit many":                        "failure_limit takes a number",
 		"opaque_errors on":                          "opaque_errors takes no argument",
+		"fresh_only 5s":                             "fresh_only takes no argument",
+		"fresh_only\nfresh_only":                    "fresh_only is set twice",
 		"forward_credential yes":                    "forward_credential takes no argument",
 		"credential_header":                         "credential_header takes at least one argument",
 		"credential_header api_key":                 "use letters, digits and hyphens",

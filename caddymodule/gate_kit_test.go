@@ -112,7 +112,7 @@ func newGatehouse(t testing.TB, change ...func(*cached.Options)) *gatehouse {
 	require.NoError(t, err)
 	h.app.runtime.streams.now = h.clock.Now
 	h.app.runtime.streams.interval = 20 * time.Millisecond
-	open, err := openOver(t.Context(), h.inner, ring, options)
+	open, err := openOver(t.Context(), h.inner, ring, journalOptions{dir: filepath.Join(t.TempDir(), "journal")}, options)
 	require.NoError(t, err)
 	h.app.runtime.started = open
 	h.app.runtime.publish(open)

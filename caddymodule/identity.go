@@ -240,10 +240,12 @@ func (l *scopeLists) filter(names []string, other *token.Grant) (token.Access, s
 	return token.Custom, b.String(), count
 }
 
+// undecided stands for no reason at all: nothing is known about the caller.
+const undecided token.Reason = 255
+
 // decide is token.Decide for a record as the store knows it. No refusal:
-// allowed. authenticated says whether the caller is known to hold the secret and
-// to come from where it may, whatever else is refused.
-func decide(record *tokenstore.Record, f *requestFacts, now time.Time) (refused *refusal, authenticated bool) {
+// allowed.
+func decide(record *tokenstore.Record, f *requestFacts, now time.Time) (*refusal, token.Reason) {
 	facts := token.Facts{
 		Secret:      &record.Secret,
 		Account:     record.Account,
@@ -256,12 +258,16 @@ func decide(record *tokenstore.Record, f *requestFacts, now time.Time) (refused 
 	}
 	reason, err := token.Decide(&record.Token, &facts, now)
 	if err != nil {
-		return refuse(problemStoreUnavailable), false
+		return refuse(problemStoreUnavailable), undecided
 	}
 	if reason != token.Allowed {
-		return refuseReason(reason, f.required), reason.Authenticated()
+		refused := refuseReason(reason, f.required)
+		if refused.scope != "" {
+			afterDowngrade(refused, record, f.required)
+		}
+		return refused, reason
 	}
-	return nil, true
+	return nil, token.Allowed
 }
 
 // parseAddress reads an address as Caddy gives it. The zero Addr stands for one

@@ -3,11 +3,8 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
-
-	"go.jetify.com/typeid"
 
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -25,14 +22,10 @@ type node struct {
 
 // startNode reports once, so that a start whose report fails is told, and then
 // at every interval. A report that fails later is made up for by the next.
-func startNode(ctx context.Context, store tokenstore.Store, ring *tokenstore.Ring, interval time.Duration) (*node, error) {
-	id, err := typeid.WithPrefix("node")
-	if err != nil {
-		return nil, fmt.Errorf("name this node: %w", err)
-	}
+func startNode(ctx context.Context, name string, store tokenstore.Store, ring *tokenstore.Ring, interval time.Duration) (*node, error) {
 	n := &node{
 		store:  store,
-		record: tokenstore.Node{ID: id.String(), StartedAt: time.Now(), Keys: map[string]string{}},
+		record: tokenstore.Node{ID: name, StartedAt: time.Now(), Keys: map[string]string{}},
 		done:   make(chan struct{}),
 	}
 	for _, key := range ring.IDs() {
@@ -68,12 +61,27 @@ func (n *node) report(ctx context.Context, now time.Time) error {
 	return n.store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.PutNode(record) })
 }
 
+// remove takes the node off the list, unless it has been started anew meanwhile:
+// a reload may open the store under other settings before this one is closed.
+func (n *node) remove(tx *tokenstore.Tx) error {
+	nodes, err := tx.Nodes()
+	if err != nil {
+		return err
+	}
+	for _, listed := range nodes {
+		if listed.ID == n.record.ID && listed.StartedAt.After(n.record.StartedAt) {
+			return nil
+		}
+	}
+	return tx.DeleteNode(n.record.ID)
+}
+
 // close waits for the reports to end and takes the node off the list.
 func (n *node) close(ctx context.Context) error {
 	n.once.Do(func() {
 		n.cancel()
 		<-n.done
-		n.err = n.store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.DeleteNode(n.record.ID) })
+		n.err = n.store.Write(ctx, n.remove)
 		if errors.Is(n.err, tokenstore.ErrNotFound) {
 			n.err = nil
 		}

@@ -19,6 +19,7 @@ func FuzzGlobalOption(f *testing.F) {
 		"sallyport {\n store sqlite a.db\n master_key {env.K}\n secret_prefix acme sp\n cache_size 1MiB\n stale_if_unavailable 0\n}",
 		"sallyport {\n scopes {\n  a:b read\n  c\n }\n role r {\n  access custom\n  scopes a:b c\n }\n}",
 		"sallyport {\n policy p {\n  max_lifetime 1d\n  rotation_modes now\n  grace_min 1h\n  editable none\n  confirm none\n  require_ip_allowlist never\n }\n}",
+		"sallyport {\n policy p {\n  preset own\n  max_secrets_per_user 2\n  expiry_warnings 2s 1s\n  delete_unused 9s\n  notice 2s\n  allow edit own:member\n  notify token_created none\n  downgrade_undo off\n }\n}",
 		"sallyport {\n policy p {\n  grace_max 1s\n }\n policy p {\n }\n}",
 		"sallyport {\n role r {\n  scopes read\n  access\n }\n}",
 		"sallyport {\n master_key {\n}\n}\n}",

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,13 +13,46 @@ import (
 )
 
 // Policy is the rules of accounts, as a configuration declares them. What is
-// left out is as in the built-in policy, which the defaults describe.
+// left out is as in the preset; the defaults given here are those of the preset
+// default.
 type Policy struct {
-	// How long a token lives, however it is used, counted from its creation.
-	// Default: no limit.
-	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
-	// The rotation modes that may be asked for; the first is used when a request
-	// names none. Default: ["timed", "now"].
+	// The preset that the policy starts from: default, mercury or own. What is
+	// written beside it counts instead of what the preset says. Default: default.
+	Preset string `json:"preset,omitempty"`
+
+	// How many secrets of one account can be valid at a time: the current ones,
+	// and the previous ones while they work, of active and disabled tokens; at
+	// most 10000. 0 means any number. Default: any number.
+	MaxSecretsPerAccount *int `json:"max_secrets_per_account,omitempty"`
+	// How many secrets of one user can be valid at a time, counted in the same
+	// way. 0 means any number. Default: any number.
+	MaxSecretsPerUser *int `json:"max_secrets_per_user,omitempty"`
+
+	// How long a token lives, however it is used, counted from its creation. 0
+	// means no limit. Default: no limit.
+	MaxLifetime *caddy.Duration `json:"max_lifetime,omitempty"`
+	// How long an expired token stays before it is deleted; 0 deletes it when it
+	// expires. Default: 30d.
+	DeleteExpiredAfter *caddy.Duration `json:"delete_expired_after,omitempty"`
+	// How long before a token expires people are warned, the longest time first,
+	// at most 10; an empty list means no warning. Default: 30d, 7d and 1d.
+	ExpiryWarnings []caddy.Duration `json:"expiry_warnings,omitzero"`
+	// How long a token must be unused to be deleted. 0 means never. Default: 45d.
+	DeleteUnused *caddy.Duration `json:"delete_unused,omitempty"`
+	// How long a permission must be unused to be taken from a token. 0 means
+	// never. Default: 45d.
+	DowngradeUnused *caddy.Duration `json:"downgrade_unused,omitempty"`
+	// How long before an unused token is deleted, or loses a permission, people
+	// are told; shorter than both times. Default: 7d.
+	Notice *caddy.Duration `json:"notice,omitempty"`
+	// How long a token that was deleted because it expired or was not used can be
+	// restored, and a downgrade be undone. Default: 30d.
+	RestoreWindow *caddy.Duration `json:"restore_window,omitempty"`
+	// Whether people can undo a downgrade. Default: true.
+	DowngradeUndo *bool `json:"downgrade_undo,omitempty"`
+
+	// The rotation modes that may be asked for, of timed and now; the first is
+	// used when a request names none. Default: ["timed", "now"].
 	RotationModes []token.RotationMode `json:"rotation_modes,omitempty"`
 	// How long the previous secret works after a timed rotation that names no
 	// grace period. Default: 24h.
@@ -27,83 +61,120 @@ type Policy struct {
 	GraceMin *caddy.Duration `json:"grace_min,omitempty"`
 	// The longest grace period that may be asked for. Default: 7d.
 	GraceMax *caddy.Duration `json:"grace_max,omitempty"`
+
 	// The fields that may be changed after creation, of name, access, scopes,
 	// ip_allowlist and expires_at; an empty list means none.
 	// Default: ["name", "ip_allowlist"].
 	Editable []token.Field `json:"editable,omitzero"`
+	// Which roles may carry out a verb on the account's tokens, by verb: create,
+	// edit, rotate, rollback, confirm, extend, enable, disable, revoke, delete,
+	// restore, exempt or undo-downgrade. `own:ROLE` may on the tokens of the user
+	// alone, and an empty list means nobody. Operators are not bound by it.
+	// Default: owner, admin and own:member; undo-downgrade: owner and admin;
+	// exempt: owner.
+	Allow map[string][]string `json:"allow,omitempty"`
+	// The verbs that need a one-time code, of those of allow; an empty list means
+	// none. Operators are not bound by it. Default: none.
+	StepUp []string `json:"step_up,omitzero"`
+	// The verbs that need an explicit confirmation, of those of allow; an empty
+	// list means none. Default: ["revoke", "delete"].
+	Confirm []string `json:"confirm,omitzero"`
+
+	// Who is told of an event, by event: requester, user (whom the token belongs
+	// to), owner, admins (owners included) or viewers (the roles of view); an
+	// empty list means nobody. Default: owner and requester for what people do,
+	// admins for what the lifecycle does.
+	Notify map[token.Event][]token.Class `json:"notify,omitempty"`
+	// The roles that see the account's tokens; an empty list means none.
+	// Default: ["owner", "admin", "auditor"].
+	View []string `json:"view,omitzero"`
+
 	// Which tokens must have an IP allow-list: never, write (those that may
 	// change anything) or always. Default: write.
 	RequireIPAllowlist token.AllowListRule `json:"require_ip_allowlist,omitempty"`
-	// The verbs that need an explicit confirmation, of rotate, enable, disable,
-	// revoke and delete; an empty list means none. Default: ["revoke", "delete"].
-	Confirm []string `json:"confirm,omitzero"`
+	// Whether a token is revoked when a secret of it that was retired is used.
+	// Default: false.
+	RevokeOnRetiredUse *bool `json:"revoke_on_retired_use,omitempty"`
 }
-
-// What the lists of a policy may hold.
-var (
-	rotationModes   = []token.RotationMode{token.RotateTimed, token.RotateNow}
-	editableFields  = []token.Field{token.FieldName, token.FieldAccess, token.FieldScopes, token.FieldAllowList, token.FieldExpiresAt}
-	allowListRules  = []token.AllowListRule{token.AllowListNever, token.AllowListWrite, token.AllowListAlways}
-	confirmedVerbs  = []string{"rotate", "enable", "disable", "revoke", "delete"}
-	errGraceMinMax  = errors.New("grace_min is longer than grace_max")
-	errGraceOutside = errors.New("grace_default is not between grace_min and grace_max")
-)
 
 // rules is the policy in full.
 func (p *Policy) rules(name string) (token.Policy, error) {
-	rules := token.DefaultPolicy()
-	rules.Name = name
-	rules.MaxLifetime = time.Duration(p.MaxLifetime)
-	if p.RotationModes != nil {
-		rules.RotationModes = p.RotationModes
+	preset := p.Preset
+	if preset == "" {
+		preset = token.DefaultPolicyName
 	}
-	override(&rules.GraceDefault, p.GraceDefault)
-	override(&rules.GraceMin, p.GraceMin)
-	override(&rules.GraceMax, p.GraceMax)
-	// A bound that was moved past the built-in default takes it along; only a
+	rules, ok := token.Preset(preset)
+	if !ok {
+		return token.Policy{}, fmt.Errorf("preset: takes one of %q", token.PresetNames())
+	}
+	rules.Name = name
+	override(&rules.MaxSecretsPerAccount, p.MaxSecretsPerAccount)
+	override(&rules.MaxSecretsPerUser, p.MaxSecretsPerUser)
+	override(&rules.DowngradeUndo, p.DowngradeUndo)
+	override(&rules.RevokeOnRetiredUse, p.RevokeOnRetiredUse)
+	for _, d := range []struct {
+		rule       *time.Duration
+		configured *caddy.Duration
+	}{
+		{&rules.MaxLifetime, p.MaxLifetime},
+		{&rules.DeleteExpiredAfter, p.DeleteExpiredAfter},
+		{&rules.DeleteUnused, p.DeleteUnused},
+		{&rules.DowngradeUnused, p.DowngradeUnused},
+		{&rules.Notice, p.Notice},
+		{&rules.RestoreWindow, p.RestoreWindow},
+		{&rules.GraceDefault, p.GraceDefault},
+		{&rules.GraceMin, p.GraceMin},
+		{&rules.GraceMax, p.GraceMax},
+	} {
+		override(d.rule, (*time.Duration)(d.configured))
+	}
+	// A bound that was moved past the preset's default takes it along; only a
 	// default that was written down can contradict.
 	if p.GraceDefault == nil {
 		rules.GraceDefault = min(max(rules.GraceDefault, rules.GraceMin), rules.GraceMax)
 	}
-	if p.Editable != nil {
-		rules.Editable = p.Editable
+	if p.ExpiryWarnings != nil {
+		rules.ExpiryWarnings = make([]time.Duration, len(p.ExpiryWarnings))
+		for i, d := range p.ExpiryWarnings {
+			rules.ExpiryWarnings[i] = time.Duration(d)
+		}
 	}
+	overrideList(&rules.RotationModes, p.RotationModes)
+	overrideList(&rules.Editable, p.Editable)
+	overrideList(&rules.StepUp, p.StepUp)
+	overrideList(&rules.Confirm, p.Confirm)
+	overrideList(&rules.View, p.View)
+	overrideMap(&rules.Allow, p.Allow)
+	overrideMap(&rules.Notify, p.Notify)
 	if p.RequireIPAllowlist != "" {
 		rules.RequireAllowList = p.RequireIPAllowlist
 	}
-	if p.Confirm != nil {
-		rules.Confirm = p.Confirm
-	}
-	return rules, checkRules(&rules)
+	return rules, rules.Validate()
 }
 
-func override(rule *time.Duration, configured *caddy.Duration) {
+func override[T any](rule, configured *T) {
 	if configured != nil {
-		*rule = time.Duration(*configured)
+		*rule = *configured
 	}
 }
 
-func checkRules(rules *token.Policy) error {
-	switch {
-	case rules.MaxLifetime < 0 || rules.GraceDefault < 0 || rules.GraceMin < 0 || rules.GraceMax < 0:
-		return errors.New("a duration is negative")
-	case rules.GraceMin > rules.GraceMax:
-		return errGraceMinMax
-	case rules.GraceDefault < rules.GraceMin || rules.GraceDefault > rules.GraceMax:
-		return errGraceOutside
-	case len(rules.RotationModes) == 0:
-		return errors.New("rotation_modes names no mode")
+func overrideList[T any](rule *[]T, configured []T) {
+	if configured != nil {
+		*rule = configured
 	}
-	if err := checkList("rotation_modes", rules.RotationModes, rotationModes); err != nil {
-		return err
+}
+
+func overrideMap[K comparable, T any](rule *map[K][]T, configured map[K][]T) {
+	if len(configured) == 0 {
+		return
 	}
-	if err := checkList("editable", rules.Editable, editableFields); err != nil {
-		return err
+	merged := maps.Clone(configured)
+	for key, list := range *rule {
+		if _, ok := merged[key]; !ok {
+			merged[key] = list
+		}
 	}
-	if err := checkList("confirm", rules.Confirm, confirmedVerbs); err != nil {
-		return err
-	}
-	return checkList("require_ip_allowlist", []token.AllowListRule{rules.RequireAllowList}, allowListRules)
+	*rule = merged
 }
 
 // checkList says which values are allowed, and not which was given.
@@ -118,3 +189,5 @@ func checkList[T ~string](name string, given, allowed []T) error {
 	}
 	return nil
 }
+
+var errPresetNotFirst = errors.New("preset must be the first line of a policy: the lines after it change what it says")

@@ -30,6 +30,9 @@ type refusal struct {
 	problem    *problem
 	scope      string        // the scope that the request needed
 	retryAfter time.Duration // 0: nothing is said about it
+	// downgradedAt is when the scope was taken from the token for not having been
+	// used, and undoUntil up to when it can be had back; zero: it was not.
+	downgradedAt, undoUntil time.Time
 }
 
 // The RFC 6750 errors.
@@ -196,10 +199,15 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request, realm string) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	body := p.head + "}"
+	body := p.head
 	if f.scope != "" {
-		body = p.head + `,"scope":` + jsonText(f.scope) + "}"
+		body += `,"scope":` + jsonText(f.scope)
 	}
+	if !f.downgradedAt.IsZero() {
+		body += `,"downgraded_at":` + jsonText(instant(f.downgradedAt)) + `,"undo_until":` + jsonText(instant(f.undoUntil)) +
+			`,"hint":` + jsonText("The token held the scope and did not use it for as long as its policy allows. An administrator of the account can undo that until undo_until.")
+	}
+	body += "}"
 	h["Content-Type"] = []string{"application/problem+json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(p.status)

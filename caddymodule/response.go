@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // responseWriter is what the handlers behind a gate write to. It keeps the
@@ -18,6 +20,7 @@ type responseWriter struct {
 	gate    *Gate
 	request *http.Request
 	stream  *stream
+	record  *tokenstore.Record // that the request was allowed by
 
 	origin    string // of a page that may read the response; empty: none
 	fromQuery bool   // whether the credential stood in the URL
@@ -53,6 +56,9 @@ func (w *responseWriter) WriteHeader(status int) {
 		return
 	}
 	dropIdentity(h)
+	if w.record != nil {
+		tellOutlook(h, w.record, w.gate.now())
+	}
 	if w.gate.cors != nil {
 		w.gate.cors.allowOrigin(h, w.origin)
 	}
@@ -100,6 +106,7 @@ func (w *responseWriter) Flush() { _ = w.FlushError() }
 // once the handlers are done.
 func (w *responseWriter) finish() {
 	if h := w.Header(); w.wrote && len(h) != w.fields {
+		// The header itself is sent: what is still in the map are trailers.
 		dropIdentity(h)
 	}
 }

@@ -11,8 +11,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/sallyport/sallyport/api"
 	"github.com/sallyport/sallyport/tokenstore"
 	"github.com/sallyport/sallyport/tokenstore/cached"
+	"github.com/sallyport/sallyport/tokenstore/postgres"
 )
 
 // heartbeat is how often a node says that it lives, and which keys it holds.
@@ -58,6 +60,13 @@ type opened struct {
 	inner tokenstore.Store // owned by store
 	ring  *tokenstore.Ring
 	node  *node
+	// activity records what tokens are used for. dir is what it is pooled by.
+	activity *activity
+	journal  string
+	// reassertion acts when the store is put back to an earlier state.
+	reassertion *reassertion
+	// retired revokes tokens whose retired secrets were used.
+	retired *retiredUses
 }
 
 // management is the store as the management plane uses it: changes go through
@@ -75,6 +84,40 @@ func (m management) Lookup(ctx context.Context, l tokenstore.Lookup) (*tokenstor
 
 func (o *opened) management() tokenstore.Store {
 	return management{Store: o.store, inner: o.inner}
+}
+
+// checks say how the parts of the store stand, besides its change feed.
+func (o *opened) checks() []api.Check {
+	checks := []api.Check{o.reassertion.check(), o.activity.check()}
+	if near, ok := o.inner.(interface {
+		ReplicaStatus() postgres.ReplicaStatus
+	}); ok {
+		checks = append(checks, replicaCheck(near.ReplicaStatus())...)
+	}
+	if listener, ok := o.inner.(interface{ Listening() bool }); ok {
+		checks = append(checks, hearingCheck(listener.Listening()))
+	}
+	return checks
+}
+
+// replicaCheck judges a replica. No request is refused because of one, since the
+// primary answers instead.
+func replicaCheck(s postgres.ReplicaStatus) []api.Check {
+	check := api.Check{Name: "replica", Status: api.Ready}
+	switch s.State {
+	case postgres.NoReplica:
+		return nil
+	case postgres.ReplicaLagging:
+		check.Detail = "The replica is behind: the primary answers until it has caught up."
+	case postgres.ReplicaUnreachable:
+		check.Status = api.Degraded
+		check.Detail = "The replica does not answer: the primary does instead. Look at the replica, the network to it and the replica line of the configuration."
+	case postgres.ReplicaOfAnotherHistory:
+		check.Status = api.Degraded
+		check.Detail = "The replica has another history than the primary, which answers instead: a backup was restored or a standby took over, and the replica does not follow; or it is of another database. Make it anew from the primary."
+	default:
+	}
+	return []api.Check{check}
 }
 
 func acquireRuntime(key runtimeKey) (*runtime, error) {
@@ -98,7 +141,7 @@ func newRuntime() *runtime {
 }
 
 // start opens the store under a fresh ring, or returns the one that is open.
-func (r *runtime) start(ctx context.Context, driver StoreDriver, keys keySource, o cached.Options) (*opened, error) {
+func (r *runtime) start(ctx context.Context, driver StoreDriver, keys keySource, journal journalOptions, o cached.Options) (*opened, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -114,7 +157,7 @@ func (r *runtime) start(ctx context.Context, driver StoreDriver, keys keySource,
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	started, err := openOver(ctx, inner, keys.ring, o)
+	started, err := openOver(ctx, inner, keys.ring, journal, o)
 	if err != nil {
 		return nil, errors.Join(err, inner.Close())
 	}
@@ -123,19 +166,36 @@ func (r *runtime) start(ctx context.Context, driver StoreDriver, keys keySource,
 }
 
 // openOver makes a store ready to serve: keys agreed, cache following, node known.
-func openOver(ctx context.Context, inner tokenstore.Store, ring *tokenstore.Ring, o cached.Options) (*opened, error) {
+func openOver(ctx context.Context, inner tokenstore.Store, ring *tokenstore.Ring, journal journalOptions, o cached.Options) (*opened, error) {
 	if err := newAuthority(inner, ring, nil).EnsureKeys(ctx, bySystem); err != nil {
 		return nil, fmt.Errorf("master keys: %w", err)
 	}
+	reassertion := newReassertion()
+	o.OnResync = reassertion.notice
 	store := cached.New(inner, ring, o)
 	if err := store.Start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the store: %w", err), store.Close())
 	}
-	node, err := startNode(ctx, store, ring, heartbeat)
+	activity, err := acquireActivity(ctx, journal, store, o.StaleFor)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("report this gateway to the store: %w", err), store.Close())
+		return nil, errors.Join(fmt.Errorf("activity: %w", err), store.Close())
 	}
-	return &opened{store: store, inner: inner, ring: ring, node: node}, nil
+	node, err := startNode(ctx, activity.node, store, ring, heartbeat)
+	if err != nil {
+		activity.sink.leave(store)
+		return nil, errors.Join(fmt.Errorf("report this gateway to the store: %w", err), releaseActivity(journal.dir), store.Close())
+	}
+	open := &opened{store: store, inner: inner, ring: ring, node: node, activity: activity, journal: journal.dir, reassertion: reassertion}
+	reassertion.start(store, newAuthority(open.management(), ring, nil), node.record.ID)
+	open.retired = startRetiredUses(revokeRetiredUse(newAuthority(open.management(), ring, nil)), retiredUseWait)
+	return open, nil
+}
+
+// stopRecording hands over what is left of activity, when nobody else records.
+func (o *opened) stopRecording() error {
+	err := releaseActivity(o.journal)
+	o.activity.sink.leave(o.store)
+	return err
 }
 
 // publish lets gates use the store.
@@ -192,5 +252,7 @@ func (r *runtime) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
-	return errors.Join(started.node.close(ctx), started.store.Close())
+	started.reassertion.close()
+	started.retired.close()
+	return errors.Join(started.node.close(ctx), started.stopRecording(), started.store.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -29,7 +30,14 @@ type Postgres struct {
 	// since Caddy shows and saves configurations. Required; no default.
 	URL string `json:"url,omitempty"`
 
-	url string // as resolved
+	// Where the connection string of a read replica is, in the same form: a
+	// streaming standby of the database that is nearer to this gateway. Tokens that
+	// are not in memory are looked up there, unless it is behind what the gateway
+	// knows, or fails; everything else is asked of the database itself. A literal
+	// string is refused. Default: none.
+	Replica string `json:"replica,omitempty"`
+
+	url, replica string // as resolved
 }
 
 // CaddyModule returns the Caddy module information.
@@ -40,10 +48,18 @@ func (*Postgres) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-var errLiteralURL = errors.New("store postgres: the connection string holds a password and must not stand in the configuration itself: " +
-	"write store postgres {env.DATABASE_URL} or {file./path} ({$NAME} would be replaced by the value before Caddy stores the configuration)")
+var (
+	errLiteralURL = errors.New("store postgres: the connection string holds a password and must not stand in the configuration itself: " +
+		"write store postgres {env.DATABASE_URL} or {file./path} ({$NAME} would be replaced by the value before Caddy stores the configuration)")
+	errLiteralReplica = errors.New("store postgres: replica: the connection string holds a password and must not stand in the configuration itself: " +
+		"write replica {env.REPLICA_URL} or {file./path} ({$NAME} would be replaced by the value before Caddy stores the configuration)")
+)
 
-// UnmarshalCaddyfile reads `postgres {env.NAME}|{file./path}`.
+// UnmarshalCaddyfile reads
+//
+//	postgres {env.NAME}|{file./path} {
+//		replica {env.NAME}|{file./path}
+//	}
 func (p *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the driver's name
 	if !d.NextArg() {
@@ -56,8 +72,23 @@ func (p *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	if d.NextBlock(d.Nesting()) {
-		return d.Errf("unrecognized subdirective %q: store postgres takes a connection string and no block", d.Val())
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() != "replica" {
+			return d.Errf("unrecognized subdirective of store postgres: it knows replica")
+		}
+		if p.Replica != "" {
+			return d.Err("store postgres: replica stands twice: name several servers in one connection string")
+		}
+		if !d.NextArg() {
+			return d.Err("store postgres: replica needs a connection string: write replica {env.REPLICA_URL}")
+		}
+		p.Replica = d.Val()
+		if !aReference.MatchString(p.Replica) {
+			return d.WrapErr(errLiteralReplica)
+		}
+		if d.NextArg() {
+			return d.ArgErr()
+		}
 	}
 	return nil
 }
@@ -73,12 +104,21 @@ func (p *Postgres) Provision(caddy.Context) error {
 		return fmt.Errorf("store postgres: %w", err)
 	}
 	p.url = url
+	if p.Replica == "" {
+		return nil
+	}
+	if !aReference.MatchString(p.Replica) {
+		return errLiteralReplica
+	}
+	if p.replica, err = caddy.NewReplacer().ReplaceOrErr(p.Replica, true, true); err != nil {
+		return fmt.Errorf("store postgres: replica: %w", err)
+	}
 	return nil
 }
 
-// Identity names the connection string without showing it.
+// Identity names the connection strings without showing them.
 func (p *Postgres) Identity() string {
-	sum := sha256.Sum256([]byte(p.url))
+	sum := sha256.Sum256([]byte(p.url + "\x00" + p.replica))
 	return "postgres:" + hex.EncodeToString(sum[:])
 }
 
@@ -89,9 +129,15 @@ func (p *Postgres) Exists() (bool, error) { return true, nil }
 // configuration names where they are.
 func (p *Postgres) KeyFile() string { return "" }
 
+// JournalDir is below Caddy's data directory, one for each database.
+func (p *Postgres) JournalDir() (dir string, several bool) {
+	sum := sha256.Sum256([]byte(p.url))
+	return filepath.Join(caddy.AppDataDir(), "sallyport-journal-"+hex.EncodeToString(sum[:8])), true
+}
+
 // Open connects, and brings the schema up to date.
 func (p *Postgres) Open(ctx context.Context, ring *tokenstore.Ring) (tokenstore.Store, error) {
-	return postgres.Open(ctx, p.url, postgres.Options{Ring: ring})
+	return postgres.Open(ctx, p.url, postgres.Options{Ring: ring, Replica: p.replica})
 }
 
 var (

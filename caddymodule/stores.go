@@ -36,6 +36,11 @@ type StoreDriver interface {
 	// other place; empty when the configuration has to name one.
 	KeyFile() string
 
+	// JournalDir is where activity is kept until it is in the store, when the
+	// configuration names no other place, and whether several gateways on this
+	// machine may work on the store, each with a directory of its own below it.
+	JournalDir() (dir string, several bool)
+
 	// Open opens the store and brings its schema up to date.
 	Open(ctx context.Context, ring *tokenstore.Ring) (tokenstore.Store, error)
 }
@@ -104,6 +109,9 @@ func (s *SQLite) Exists() (bool, error) {
 
 // KeyFile stands beside the database.
 func (s *SQLite) KeyFile() string { return s.path + ".key" }
+
+// JournalDir stands beside the database, which one gateway has to itself.
+func (s *SQLite) JournalDir() (dir string, several bool) { return s.path + ".journal", false }
 
 // Open opens the database file, and makes it and its directory when they are missing.
 func (s *SQLite) Open(ctx context.Context, ring *tokenstore.Ring) (tokenstore.Store, error) {

@@ -68,6 +68,7 @@ type stream struct {
 	record    *tokenstore.Record
 	undecided time.Time
 	facts     requestFacts
+	recording recording
 	cancel    context.CancelFunc
 
 	// client is where the response goes, until the stream leaves. hasBody says
@@ -87,12 +88,27 @@ type requestFacts struct {
 	address     netip.Addr
 	required    token.Scope
 	environment token.Environment
+	freshOnly   bool // the gate answers only while it knows all changes
+}
+
+// freshLimit is for how long a token or a gate that is marked fresh_only may miss
+// changes before nothing is decided for it.
+const freshLimit = 5 * time.Second
+
+// outdated says whether a record that was resolved is too old a truth to decide
+// by for whoever is marked fresh_only. What Peek finds never is: it has a bound of
+// its own, which is stricter. It is asked before anything is judged: an expiry,
+// an allow-list or a scope may be what has changed meanwhile, and a token is not
+// to be blamed for what its gateway did not hear.
+func (f *requestFacts) outdated(record *tokenstore.Record, source recordSource) bool {
+	return (f.freshOnly || record.Token.FreshOnly) && source.Age() > freshLimit
 }
 
 // recordSource follows records that were resolved before.
 type recordSource interface {
 	Peek(token.Digest) (*tokenstore.Record, bool)
 	Current(context.Context, token.Digest, *tokenstore.Record) (*tokenstore.Record, error)
+	Age() time.Duration
 }
 
 // newStreams makes an empty registry. It runs nothing until a request comes, so
@@ -240,6 +256,8 @@ func (s *streams) ask(ctx context.Context, st *stream) {
 	defer s.endOnPanic(st)
 	record, err := st.source.Current(ctx, st.digest, st.record)
 	switch {
+	case err == nil && st.facts.outdated(record, st.source):
+		s.end(st, refuse(problemStoreUnavailable))
 	case err == nil:
 		s.decide(st, record)
 	case ctx.Err() == nil:
@@ -255,9 +273,13 @@ func (s *streams) ask(ctx context.Context, st *stream) {
 func (s *streams) decide(st *stream, record *tokenstore.Record) {
 	defer s.endOnPanic(st)
 	st.record, st.undecided = record, time.Time{}
-	if refused, _ := decide(record, &st.facts, s.now()); refused != nil {
+	now := s.now()
+	refused, _ := decide(record, &st.facts, now)
+	if refused != nil {
 		s.end(st, refused)
+		return
 	}
+	st.recording.renew(now)
 }
 
 // endOnPanic has a mistake of ours end the request, and not the process.

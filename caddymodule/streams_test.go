@@ -179,6 +179,8 @@ func (f recordFunc) Current(ctx context.Context, _ token.Digest, _ *tokenstore.R
 
 func (recordFunc) Peek(token.Digest) (*tokenstore.Record, bool) { return nil, false }
 
+func (recordFunc) Age() time.Duration { return 0 }
+
 func TestAStoreThatIsSlowEndsNoStreamAtOnce(t *testing.T) {
 	s := newStreams()
 	s.interval = time.Millisecond
