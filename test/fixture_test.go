@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the fixture of the present schema
 
 // fixture is the number of the present state. A migration that is added takes the
 // next, and `go test ./test -run Fixture -update` writes it.
-const fixture = "0001"
+const fixture = "0003"
 
 // TestAFixtureOfEachEarlierStateStillWorks opens a copy of each with the present
 // program and asks the gate about every secret in it.
@@ -73,6 +73,7 @@ func writeFixture(t *testing.T) {
 	}
 	note("valid", g.create("--account", account, "--access", "read_only"))
 	note("valid", g.create("--account", account, "--user", user, "--access", "read_write", "--ip", "127.0.0.1", "--ip", "2001:db8::/32"))
+	note("valid", g.create("--account", account, "--access", "read_only", "--fresh-only"))
 	note("insufficient_scope", g.create("--account", account, "--access", "custom", "--scope", "payments:read", "--env", "sandbox"))
 	rotated := note("retired_secret", g.create("--account", account, "--access", "read_only"))
 	note("valid", g.issue("token", "rotate", rotated.id(), "--mode", "now", "--confirm"))

@@ -48,6 +48,11 @@ type fleet struct {
 
 func newFleet(t *testing.T, n int) *fleet {
 	t.Helper()
+	return newFleetWith(t, n, fleetCaddyfile)
+}
+
+func newFleetWith(t *testing.T, n int, caddyfile string) *fleet {
+	t.Helper()
 	f := &fleet{t: t, server: pgtest.Start(t)}
 	f.server.Database() // test1
 	key := filepath.Join(t.TempDir(), "master.key")
@@ -60,7 +65,7 @@ func newFleet(t *testing.T, n int) *fleet {
 		link := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop()), "postgres", "127.0.0.1:0", f.server.Addr())
 		require.NoError(t, link.Start())
 		t.Cleanup(link.Stop)
-		g := prepareGateway(t, fleetCaddyfile, upstream)
+		g := prepareGateway(t, caddyfile, upstream)
 		g.extraEnv = []string{"DATABASE_URL=" + pgtest.URL(link.Listen, "test1")}
 		require.NoError(t, os.WriteFile(g.path("master.key"), keys, 0o600))
 		f.gateways, f.links = append(f.gateways, g), append(f.links, link)

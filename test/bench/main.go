@@ -1,6 +1,7 @@
 // Command bench measures what the gate costs: the shipped program with the gate
 // beside the same program with a plain reverse_proxy, interleaved in rounds, each
-// round paired, so that a noisy machine disturbs both alike. See docs/performance.md.
+// round paired, so that a noisy machine disturbs both alike. With -revocations it
+// measures a fleet on one Postgres instead. See docs/performance.md.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -23,7 +25,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/test/bench/fleet"
 	"github.com/sallyport/sallyport/test/bulk"
+	"github.com/sallyport/sallyport/tokenstore/postgres/pgtest"
 )
 
 var (
@@ -32,6 +36,9 @@ var (
 	rounds  = flag.Int("rounds", 4, "paired rounds for each row")
 	counts  = flag.String("tokens", "1,100000,1000000", "numbers of tokens to measure with")
 	clients = flag.Int("clients", 64, "connections that the load generator keeps open")
+
+	revocations = flag.Int("revocations", 0, "measure three gateways on one Postgres, with so many revocations, and as many without notifications")
+	outage      = flag.Duration("outage", time.Minute, "with -revocations: how long the store is gone")
 )
 
 func main() {
@@ -45,6 +52,9 @@ func main() {
 func run(ctx context.Context, out io.Writer) error {
 	if runtime.GOOS != "linux" {
 		return errors.New("CPU time is read from /proc: run it on Linux")
+	}
+	if *revocations > 0 {
+		return runFleet(ctx, out)
 	}
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return errors.New("wrk is missing (Debian: apt-get install wrk)")
@@ -73,6 +83,27 @@ func run(ctx context.Context, out io.Writer) error {
 		_, _ = fmt.Fprintln(out, row)
 	}
 	return nil
+}
+
+func runFleet(ctx context.Context, out io.Writer) error {
+	// Whoever has seen enough gets what there is.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	server, end, err := pgtest.ForProgram()
+	if err != nil {
+		return err
+	}
+	defer end()
+	began := time.Now()
+	figures, err := fleet.Measure(ctx, fleet.Options{
+		Binary: *binary, Server: server, Revocations: *revocations,
+		Streams: max(*revocations/100, 5), Known: 1000, Outage: *outage, Stale: 5 * time.Second, Rounds: 5,
+		Progress: func(what string) { log.Printf("%7.1f s  %s", time.Since(began).Seconds(), what) },
+	})
+	if figures != nil {
+		_, _ = io.WriteString(out, figures.Table())
+	}
+	return err
 }
 
 // measure pairs rounds of the gate at n tokens with rounds of the plain proxy.
