@@ -45,6 +45,14 @@ type activitySink struct {
 	mu       sync.RWMutex
 	store    tokenstore.Store // nil: none is
 	staleFor time.Duration
+
+	known sync.Map // of *handedOver by the ID of a run
+}
+
+// handedOver is how far a store is known to have got with a run.
+type handedOver struct {
+	run     token.Run
+	covered time.Time
 }
 
 var errNoStore = fmt.Errorf("%w: no store is open", tokenstore.ErrUnavailable)
@@ -60,24 +68,85 @@ func (s *activitySink) write(ctx context.Context, f func(tx *tokenstore.Tx, stal
 
 // Begin implements usage.Sink.
 func (s *activitySink) Begin(ctx context.Context, run token.Run) error {
+	s.known.LoadOrStore(run.ID, &handedOver{run: run})
 	return s.write(ctx, func(tx *tokenstore.Tx, staleFor time.Duration) error {
 		run.StaleFor = staleFor
 		return tx.BeginRun(run)
 	})
 }
 
+// lost gives the time that the store has forgotten, since it was put back to an
+// earlier state: facts that it had taken are gone, and nothing will tell them
+// again. A run that it does not know any more is begun anew.
+func (s *activitySink) lost(tx *tokenstore.Tx, id token.ID, staleFor time.Duration) ([]token.Gap, error) {
+	value, ok := s.known.Load(id)
+	if !ok {
+		return nil, nil
+	}
+	h := value.(*handedOver)
+	stored, err := tx.Run(id)
+	from := stored.Covered
+	switch {
+	case errors.Is(err, tokenstore.ErrNotFound):
+		run := h.run
+		run.StaleFor = staleFor
+		if err := tx.BeginRun(run); err != nil {
+			return nil, err
+		}
+		from = run.StartedAt
+	case err != nil:
+		return nil, err
+	case !from.Before(h.covered):
+		return nil, nil
+	}
+	now, err := tx.Time()
+	if err != nil {
+		return nil, err
+	}
+	return []token.Gap{{From: from, To: now, Blind: true, Node: h.run.Node, Reason: "restored"}}, nil
+}
+
 // Commit implements usage.Sink.
 func (s *activitySink) Commit(ctx context.Context, b usage.Batch) error {
-	return s.write(ctx, func(tx *tokenstore.Tx, _ time.Duration) error {
-		return tx.PutActivity(tokenstore.Activity{
-			Run: b.Run, Seq: b.Seq, Covered: b.Covered, Facts: b.Facts, Counts: b.Counts, Gaps: b.Gaps,
+	var stored token.Run
+	err := s.write(ctx, func(tx *tokenstore.Tx, staleFor time.Duration) error {
+		lost, err := s.lost(tx, b.Run, staleFor)
+		if err != nil {
+			return err
+		}
+		err = tx.PutActivity(tokenstore.Activity{
+			Run: b.Run, Seq: b.Seq, Covered: b.Covered, Facts: b.Facts, Counts: b.Counts, Gaps: append(lost, b.Gaps...),
 		})
+		if err != nil {
+			return err
+		}
+		stored, err = tx.Run(b.Run)
+		return err
 	})
+	if value, ok := s.known.Load(b.Run); ok && err == nil {
+		value.(*handedOver).covered = stored.Covered // one goroutine at a time calls a sink
+	}
+	return err
 }
 
 // End implements usage.Sink.
 func (s *activitySink) End(ctx context.Context, run token.ID, stoppedAt time.Time) error {
-	return s.write(ctx, func(tx *tokenstore.Tx, _ time.Duration) error { return tx.EndRun(run, stoppedAt) })
+	err := s.write(ctx, func(tx *tokenstore.Tx, staleFor time.Duration) error {
+		lost, err := s.lost(tx, run, staleFor)
+		if err != nil {
+			return err
+		}
+		if len(lost) > 0 {
+			if err := tx.PutActivity(tokenstore.Activity{Run: run, Gaps: lost}); err != nil {
+				return err
+			}
+		}
+		return tx.EndRun(run, stoppedAt)
+	})
+	if err == nil {
+		s.known.Delete(run)
+	}
+	return err
 }
 
 // use hands over to a store from now on. How long a gateway goes on without the

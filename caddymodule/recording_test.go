@@ -148,3 +148,42 @@ func TestConsumersAreToldWhatIsToCome(t *testing.T) {
 	require.Equal(t, "read_only_token", c.code(t))
 	require.Contains(t, c.Body.String(), `"downgraded_at":"`+at.Format(time.RFC3339)+`","undo_until":"`+at.Add(time.Hour).Format(time.RFC3339)+`"`)
 }
+
+// F49: what a store had taken and has forgotten, because a backup was restored,
+// is blind time: nothing will tell it again.
+func TestWhatARestoredStoreForgotIsBlindTime(t *testing.T) {
+	h := newGatehouse(t)
+	g, i := h.gate(), h.issue()
+	a := h.app.runtime.open.Load().activity
+	call := func() {
+		t.Helper()
+		require.Equal(t, http.StatusOK, serve(newCall("GET", "/", "Authorization", bearer(i.Secret)), g).Code)
+		require.NoError(t, a.recorder.Flush(t.Context()))
+	}
+	gaps := func() (list []token.Gap) {
+		t.Helper()
+		require.NoError(t, h.inner.Read(t.Context(), func(tx *tokenstore.Tx) (err error) {
+			list, err = tx.Gaps()
+			return err
+		}))
+		return list
+	}
+	call()
+	require.Empty(t, gaps())
+	run := a.recorder.Run()
+	earlier := run.StartedAt.Add(-time.Minute)
+	require.NoError(t, h.inner.Write(t.Context(), func(tx *tokenstore.Tx) error {
+		return tx.PutActivity(tokenstore.Activity{Run: run.ID, Covered: earlier})
+	}))
+	h.clock.add(24 * time.Hour)
+	call()
+	require.Len(t, gaps(), 1)
+	require.Equal(t, earlier.UTC().Truncate(time.Microsecond), gaps()[0].From)
+
+	require.NoError(t, h.inner.Write(t.Context(), func(tx *tokenstore.Tx) error { return tx.DropRun(run.ID) }))
+	h.clock.add(24 * time.Hour)
+	call()
+	require.Len(t, gaps(), 1)
+	require.Equal(t, run.StartedAt.UTC().Truncate(time.Microsecond), gaps()[0].From)
+	require.True(t, gaps()[0].Blind)
+}

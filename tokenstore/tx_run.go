@@ -108,6 +108,15 @@ func (tx *Tx) one(doing string, n int64, err error) error {
 	return nil
 }
 
+// Run returns a run; ErrNotFound.
+func (tx *Tx) Run(id token.ID) (token.Run, error) {
+	row, err := tx.q.GetRun(tx.ctx, db.GetRunParams{ID: string(id)})
+	if err != nil {
+		return token.Run{}, tx.explain("read a run", err)
+	}
+	return loadRun(&row), nil
+}
+
 // Runs lists all runs by their start.
 func (tx *Tx) Runs() ([]token.Run, error) {
 	rows, err := tx.q.ListRuns(tx.ctx)
