@@ -478,7 +478,7 @@ func drawLine(t *rapid.T) token.Requirement {
 
 func TestRoutesAgreeWithSortingAllLinesBySpecificity(t *testing.T) {
 	accepted, refused := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	agree := func(t *rapid.T) {
 		requirements := rapid.SliceOfN(rapid.Custom(drawLine), 1, 8).Draw(t, "lines")
 		var all []referenceLine
 		for i := range requirements {
@@ -508,7 +508,11 @@ func TestRoutesAgreeWithSortingAllLinesBySpecificity(t *testing.T) {
 			method := rapid.SampledFrom([]string{"GET", "HEAD", "POST", "PUT", "OPTIONS"}).Draw(t, "method")
 			require.Equal(t, referenceRequired(all, method, path), r.Required(method, path, false).Name, "%s %s", method, path)
 		}
-	})
+	}
+	// Lines that contradict each other are rare: one round in twenty draws none.
+	for round := 0; round < 20 && (accepted == 0 || refused == 0); round++ {
+		rapid.Check(t, agree)
+	}
 	require.NotZero(t, accepted)
 	require.NotZero(t, refused)
 }
