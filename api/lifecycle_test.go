@@ -55,7 +55,7 @@ func (g *gateway) days(n int) {
 	for range n {
 		g.wait(24 * time.Hour)
 		require.NoError(g.t, g.store.Write(g.t.Context(), func(tx *tokenstore.Tx) error {
-			return tx.PutActivity(tokenstore.Activity{Run: "run_a", Covered: g.clock()})
+			return tx.PutActivity(token.Activity{Run: "run_a", Covered: g.clock()})
 		}))
 		_, err := g.client().ApplyLifecycle(g.t.Context())
 		require.NoError(g.t, err)
@@ -148,7 +148,7 @@ func TestUsageAndRecommendationsAreShown(t *testing.T) {
 	id := issued.Token.ID
 	day := start.Truncate(24 * time.Hour)
 	require.NoError(t, g.store.Write(ctx, func(tx *tokenstore.Tx) error {
-		return tx.PutActivity(tokenstore.Activity{
+		return tx.PutActivity(token.Activity{
 			Run: "run_a", Seq: 1, Covered: start,
 			Facts:  []token.Fact{{TokenID: id, SecretID: "sec_a", Scope: token.ReadScope, Bucket: day, First: start, Until: day.Add(24 * time.Hour)}},
 			Counts: []token.Count{{TokenID: id, SecretID: "sec_a", Scope: "read", Bucket: day, Outcome: "allowed", Address: "192.0.2.7", N: 3}},

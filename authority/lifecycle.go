@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sallyport/sallyport/token"
+	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // The verbs that ask about the lifecycle as a whole, or have it done.
@@ -49,7 +50,7 @@ func (a *Authority) AskForPass(ctx context.Context, by By) error {
 func (a *Authority) LifecycleHolder(ctx context.Context, by By) (string, error) {
 	var holder string
 	err := a.see(ctx, by, VerbCoverage, anything, func(s *step) error {
-		d, err := s.tx.Duty("lifecycle")
+		d, err := s.tx.Duty(tokenstore.LifecycleDuty)
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ func (h *house) runs(node string, id token.ID, staleFor time.Duration) {
 		if err := tx.BeginRun(token.Run{ID: id, Node: node, StartedAt: now, StaleFor: staleFor}); err != nil {
 			return err
 		}
-		return tx.PutActivity(tokenstore.Activity{Run: id, Covered: now})
+		return tx.PutActivity(token.Activity{Run: id, Covered: now})
 	})
 }
 
@@ -139,7 +139,7 @@ func TestUsageTellsWhatIsCertainAndAddsUpDays(t *testing.T) {
 			count.Bucket = at
 			counts = append(counts, count)
 		}
-		return tx.PutActivity(tokenstore.Activity{
+		return tx.PutActivity(token.Activity{
 			Run: "run_a", Seq: 1, Covered: now, Counts: counts,
 			Facts: []token.Fact{
 				{TokenID: id, SecretID: "sec_a", Scope: pay, Bucket: day, First: day.Add(time.Hour), Until: day.Add(24 * time.Hour)},
@@ -186,7 +186,7 @@ func TestUsageThatIsTooMuchForOneAnswerIsCutBetweenDays(t *testing.T) {
 				})
 			}
 		}
-		return tx.PutActivity(tokenstore.Activity{Run: "run_a", Seq: 1, Covered: day, Counts: counts})
+		return tx.PutActivity(token.Activity{Run: "run_a", Seq: 1, Covered: day, Counts: counts})
 	})
 	u, err := h.TokenUsage(ctx, kim, id, time.Time{}, time.Time{})
 	require.NoError(t, err)

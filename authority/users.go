@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/mail"
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -183,12 +183,6 @@ func (a *Authority) Users(ctx context.Context, by By, account token.ID, p tokens
 	return users, next, nil
 }
 
-// Limits of an address, by RFC 5321.
-const (
-	maxEmail      = 254
-	maxEmailLocal = 64
-)
-
 // CheckEmail accepts no address, or one plain address: it goes into the envelope
 // and the headers of mails, so that quoted parts, comments, display names, line
 // ends and address literals are refused, and so are characters beyond ASCII,
@@ -197,22 +191,8 @@ func CheckEmail(address string) error {
 	if address == "" {
 		return nil
 	}
-	const field, problem = "email", "must be one plain address such as kim@example.com, in ASCII, of at most 254 characters: no name, quotes, comments or IP address"
-	if len(address) > maxEmail {
-		return invalid(field, problem)
-	}
-	for i := range len(address) {
-		if c := address[i]; c <= ' ' || c > '~' || strings.IndexByte(`"(),:;<>[\]`, c) >= 0 {
-			return invalid(field, problem)
-		}
-	}
-	parsed, err := mail.ParseAddress(address)
-	if err != nil || parsed.Name != "" || parsed.Address != address {
-		return invalid(field, problem)
-	}
-	local, domain, _ := strings.Cut(address, "@")
-	if len(local) > maxEmailLocal || strings.HasPrefix(domain, "-") {
-		return invalid(field, problem)
+	if err := notify.CheckAddress(address); err != nil {
+		return invalid("email", err.Error())
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.jetify.com/typeid"
 	"go.uber.org/zap"
 
 	"github.com/sallyport/sallyport/api"
@@ -107,17 +106,16 @@ func (s *activitySink) lost(tx *tokenstore.Tx, id token.ID, staleFor time.Durati
 }
 
 // Commit implements usage.Sink.
-func (s *activitySink) Commit(ctx context.Context, b usage.Batch) error {
+func (s *activitySink) Commit(ctx context.Context, b token.Activity) error {
 	var stored token.Run
 	err := s.write(ctx, func(tx *tokenstore.Tx, staleFor time.Duration) error {
 		lost, err := s.lost(tx, b.Run, staleFor)
 		if err != nil {
 			return err
 		}
-		err = tx.PutActivity(tokenstore.Activity{
-			Run: b.Run, Seq: b.Seq, Covered: b.Covered, Facts: b.Facts, Counts: b.Counts, Gaps: append(lost, b.Gaps...),
-		})
-		if err != nil {
+		whole := b // this may run more than once
+		whole.Gaps = append(lost, b.Gaps...)
+		if err := tx.PutActivity(whole); err != nil {
 			return err
 		}
 		stored, err = tx.Run(b.Run)
@@ -137,7 +135,7 @@ func (s *activitySink) End(ctx context.Context, run token.ID, stoppedAt time.Tim
 			return err
 		}
 		if len(lost) > 0 {
-			if err := tx.PutActivity(tokenstore.Activity{Run: run, Gaps: lost}); err != nil {
+			if err := tx.PutActivity(token.Activity{Run: run, Gaps: lost}); err != nil {
 				return err
 			}
 		}
@@ -223,13 +221,13 @@ func openActivity(o journalOptions) (*activity, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, err := typeid.WithPrefix("run")
+	run, err := newID("run")
 	if err != nil {
 		return nil, fmt.Errorf("name this run: %w", err)
 	}
 	a := &activity{node: node, sink: new(activitySink), alarms: map[usage.AlarmKind]usage.Alarm{}}
 	a.recorder, err = usage.Open(usage.Options{
-		Dir: o.dir, Node: node, Run: token.ID(run.String()), Sink: a.sink, Sync: o.sync, Bucket: a.length, Alarm: a.alarm,
+		Dir: o.dir, Node: node, Run: run, Sink: a.sink, Sync: o.sync, Bucket: a.length, Alarm: a.alarm,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the journal of activity: %w", err)
@@ -255,14 +253,14 @@ func nodeName(dir string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read the name of this node: %w", err)
 	}
-	id, err := typeid.WithPrefix("node")
+	id, err := newID("node")
 	if err != nil {
 		return "", fmt.Errorf("name this node: %w", err)
 	}
-	if err := os.WriteFile(path, []byte(id.String()+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(string(id)+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the name of this node: %w", err)
 	}
-	return id.String(), nil
+	return string(id), nil
 }
 
 // length is that of a bucket, which the policies decide.

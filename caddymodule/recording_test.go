@@ -173,7 +173,7 @@ func TestWhatARestoredStoreForgotIsBlindTime(t *testing.T) {
 	run := a.recorder.Run()
 	earlier := run.StartedAt.Add(-time.Minute)
 	require.NoError(t, h.inner.Write(t.Context(), func(tx *tokenstore.Tx) error {
-		return tx.PutActivity(tokenstore.Activity{Run: run.ID, Covered: earlier})
+		return tx.PutActivity(token.Activity{Run: run.ID, Covered: earlier})
 	}))
 	h.clock.add(24 * time.Hour)
 	call()

@@ -118,7 +118,7 @@ func TestARecommendationIsWhatTheRecordSupports(t *testing.T) {
 		return token.Count{Bucket: bucket, TokenID: id, SecretID: h.show(id).Current.ID, Scope: "payments:read", Outcome: outcome, Address: address, N: 3}
 	}
 	require.NoError(t, h.store.Write(ctx, func(tx *tokenstore.Tx) error {
-		return tx.PutActivity(tokenstore.Activity{Run: h.run, Seq: 1, Covered: h.clock.Now(), Counts: []token.Count{
+		return tx.PutActivity(token.Activity{Run: h.run, Seq: 1, Covered: h.clock.Now(), Counts: []token.Count{
 			count("allowed", "192.0.2.7"), count("allowed", "2001:db8::/64"), count("ip_not_allowed", "198.51.100.1"),
 		}})
 	}))

@@ -50,7 +50,6 @@ type Keeper struct {
 }
 
 const (
-	duty        = "lifecycle"
 	defaultPage = 2000
 	defaultTerm = time.Minute
 )
@@ -66,6 +65,10 @@ type Report struct {
 	Resting bool
 	Tokens  int // that were looked at
 	Done    map[token.ActionKind]int
+	// Silent says that policies ask for notices that nobody can be given: there is
+	// neither mail nor a webhook, so that nothing is narrowed or deleted. It is told
+	// whoever has the duty.
+	Silent bool
 	// Held is how many actions the allowance kept back.
 	Held int
 	// PutBack is how many actions were taken back since a late fact showed that
@@ -122,7 +125,7 @@ func (k *Keeper) Pass(ctx context.Context) (Report, error) {
 
 // Resign gives the duty up, so that another gateway need not wait for its end.
 func (k *Keeper) Resign(ctx context.Context) error {
-	return k.Store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.GiveUpDuty(duty, k.Holder) })
+	return k.Store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.GiveUpDuty(tokenstore.LifecycleDuty, k.Holder) })
 }
 
 func (k *Keeper) term() time.Duration {
@@ -135,7 +138,14 @@ func (k *Keeper) term() time.Duration {
 // begin takes the duty and reads what all plans have in common.
 func (p *pass) begin(ctx context.Context) error {
 	return p.Store.Write(ctx, func(tx *tokenstore.Tx) error {
-		d, ok, err := tx.TakeDuty(duty, p.Holder, p.term())
+		policies, err := tx.Policies()
+		if err != nil {
+			return err
+		}
+		if p.report.Silent, err = p.silent(tx, policies); err != nil {
+			return err
+		}
+		d, ok, err := tx.TakeDuty(tokenstore.LifecycleDuty, p.Holder, p.term())
 		p.report.Holder = ok
 		if err != nil || !ok {
 			return err
@@ -147,10 +157,6 @@ func (p *pass) begin(ctx context.Context) error {
 		// process, while the gateway was configured anew, ends here too.
 		d.Fence++
 		p.fence, p.renew = d.Fence, p.now.Add(p.term()/2)
-		policies, err := tx.Policies()
-		if err != nil {
-			return err
-		}
 		var trusted time.Time
 		p.act, trusted = token.Resume(d.LastRun, d.Trusted, p.now, shortest(policies))
 		d.LastRun, d.Trusted = p.now, trusted
@@ -224,7 +230,7 @@ func (c *common) complete(s *tokenstore.Subject) *token.Subject {
 // Whoever was away for longer than its term finds another fence. A pass that takes
 // long gives signs of life on its way.
 func (p *pass) still(tx *tokenstore.Tx) error {
-	d, err := tx.Duty(duty)
+	d, err := tx.Duty(tokenstore.LifecycleDuty)
 	if err != nil {
 		return err
 	}
@@ -235,7 +241,7 @@ func (p *pass) still(tx *tokenstore.Tx) error {
 	if err != nil || now.Before(p.renew) {
 		return err
 	}
-	if _, _, err := tx.TakeDuty(duty, p.Holder, p.term()); err != nil {
+	if _, _, err := tx.TakeDuty(tokenstore.LifecycleDuty, p.Holder, p.term()); err != nil {
 		return err
 	}
 	p.renew = now.Add(p.term() / 2)
@@ -260,7 +266,7 @@ func (p *pass) end(ctx context.Context) error {
 		if err := p.still(tx); err != nil {
 			return err
 		}
-		_, _, err := tx.TakeDuty(duty, p.Holder, p.term())
+		_, _, err := tx.TakeDuty(tokenstore.LifecycleDuty, p.Holder, p.term())
 		return err
 	})
 }
@@ -372,22 +378,15 @@ func (p *pass) anything(plan []token.Action) bool {
 	return something
 }
 
-// Silent says whether policies in use ask for notices that nobody can be given:
-// there is neither mail nor a webhook, so that nothing is narrowed or deleted.
-func (k *Keeper) Silent(ctx context.Context) (silent bool, err error) {
-	err = k.Store.Read(ctx, func(tx *tokenstore.Tx) error {
-		silent = false
-		channel, err := k.Teller.Channel(tx)
-		if err != nil || channel {
-			return err
-		}
-		live, err := tx.LiveTokens()
-		if err != nil || live == 0 {
-			return err
-		}
-		policies, err := tx.Policies()
-		silent = shortest(policies) > 0
-		return err
-	})
-	return silent, err
+// silent says whether policies ask for notices that nobody can be given.
+func (p *pass) silent(tx *tokenstore.Tx, policies []token.Policy) (bool, error) {
+	if shortest(policies) == 0 {
+		return false, nil
+	}
+	channel, err := p.Teller.Channel(tx)
+	if err != nil || channel {
+		return false, err
+	}
+	live, err := tx.LiveTokens()
+	return live > 0, err
 }

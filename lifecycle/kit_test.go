@@ -168,7 +168,7 @@ func (h *house) observe(facts ...token.Fact) {
 		if err := tx.BeginRun(token.Run{ID: h.run, Node: "node-1", StartedAt: h.start, StaleFor: time.Hour}); err != nil {
 			return err
 		}
-		return tx.PutActivity(tokenstore.Activity{Run: h.run, Covered: h.clock.Now(), Facts: facts})
+		return tx.PutActivity(token.Activity{Run: h.run, Covered: h.clock.Now(), Facts: facts})
 	}))
 }
 

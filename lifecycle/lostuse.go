@@ -56,7 +56,7 @@ func (p *pass) blindUntilNow(tx *tokenstore.Tx) error {
 	if err := tx.BeginRun(token.Run{ID: id, Node: p.Holder, StartedAt: p.now}); err != nil {
 		return err
 	}
-	err = tx.PutActivity(tokenstore.Activity{Run: id, Covered: p.now, Gaps: []token.Gap{
+	err = tx.PutActivity(token.Activity{Run: id, Covered: p.now, Gaps: []token.Gap{
 		{From: since, To: p.now, Blind: true, Node: p.Holder, Reason: "lost_use"},
 	}})
 	if err != nil {

@@ -33,9 +33,6 @@ type Recommendation struct {
 	Partial bool
 }
 
-// otherAddresses stands for those beyond what is kept apart.
-const otherAddresses = "other"
-
 // Recommend tells what a token needs, by its record.
 func (k *Keeper) Recommend(ctx context.Context, id token.ID) (Recommendation, error) {
 	var r Recommendation
@@ -103,8 +100,8 @@ func (r *Recommendation) address(tx *tokenstore.Tx, id token.ID, now time.Time) 
 	r.AddressesSince, r.Partial = since, more
 	for _, c := range counts {
 		switch {
-		case c.Outcome != "allowed":
-		case c.Address == otherAddresses || c.Address == "":
+		case c.Outcome != token.OutcomeAllowed:
+		case c.Address == token.OtherAddresses || c.Address == "":
 			r.Partial = true
 		default:
 			r.Addresses = append(r.Addresses, c.Address)

@@ -46,7 +46,30 @@ type Count struct {
 	Bucket            time.Time
 	TokenID, SecretID ID     // empty: no token was recognised
 	Scope             string // empty: the request had none, or it was not looked at
-	Outcome           string // "allowed" or the code of the refusal
-	Address           string // IPv4, IPv6 as its /64 prefix, or "other"
+	Outcome           string // OutcomeAllowed or the code of the refusal
+	Address           string // IPv4, IPv6 as its /64 prefix, or OtherAddresses
 	N                 int64
+}
+
+const (
+	// OutcomeAllowed is the outcome of requests that were let through.
+	OutcomeAllowed = "allowed"
+	// OtherAddresses stands for those beyond what is kept apart.
+	OtherAddresses = "other"
+)
+
+// Activity is a part of what a run saw, as it is handed over to the store.
+type Activity struct {
+	Run ID
+	// Seq grows by one with each part of a run that has counts; zero: this one has
+	// none.
+	Seq uint64
+	// Covered is the moment before which everything that the run saw is in this part
+	// or an earlier one, or lies within a gap of them. Zero: no news. It goes back
+	// when the clock did, and then the later part is right, or when an older part is
+	// handed over again, which is safe.
+	Covered time.Time
+	Facts   []Fact
+	Counts  []Count
+	Gaps    []Gap
 }

@@ -161,5 +161,5 @@ func (d *Done) stands(t *Token) bool {
 		return t.State == Deleted && t.EndReason == EndUnused
 	}
 	return (t.State == Active || t.State == Disabled) &&
-		t.Grant.Access == d.After.Access && slices.Equal(t.Grant.Scopes, d.After.Scopes)
+		t.Grant.Equal(&d.After)
 }

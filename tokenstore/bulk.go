@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// lastID is above every ID, since those are ASCII.
-	lastID = "\U0010FFFF"
 	// maxBulkShared bounds each kind of what the records of a bulk read share, and
 	// so its memory. Past it the read starts to collect anew, which costs time only.
 	maxBulkShared = 50_000
@@ -88,7 +86,7 @@ func (tx *Tx) fetchBulk(pieces chan<- *bulkPiece, stopped *atomic.Bool) error {
 	}
 	accounts, users := map[string]bool{}, map[string]bool{}
 	now := tx.o.Now()
-	for below := lastID; below != "" && !stopped.Load(); {
+	for below := aboveAllIDs; below != "" && !stopped.Load(); {
 		piece := &bulkPiece{policies: policies, roles: roles}
 		policies, roles = nil, nil
 		least, err := tx.q.BulkFloor(tx.ctx, db.BulkFloorParams{Below: below})
@@ -216,7 +214,7 @@ func (b *bulkDecoder) load(row *db.BulkRecordsRow) (*Record, error) {
 	if rec.Policy = b.policies[rec.Account.Policy]; rec.Policy == nil {
 		return nil, errBulkDamaged
 	}
-	t, s := &rec.Token, &rec.Secret
+	var userID token.ID
 	if row.UserID != nil {
 		if rec.User = b.users[*row.UserID]; rec.User == nil {
 			return nil, errBulkDamaged
@@ -224,31 +222,16 @@ func (b *bulkDecoder) load(row *db.BulkRecordsRow) (*Record, error) {
 		if rec.Role = b.roles[rec.User.Role]; rec.Role == nil {
 			return nil, errBulkDamaged
 		}
-		t.UserID = rec.User.ID
+		userID = rec.User.ID
 	}
-	*t = token.Token{
-		ID:           token.ID(row.ID),
-		Name:         row.Name,
-		AccountID:    rec.Account.ID,
-		UserID:       t.UserID,
-		CreatedAt:    loadTime(row.CreatedAt),
-		UpdatedAt:    loadTime(row.UpdatedAt),
-		ExpiresAt:    loadTime(row.ExpiresAt),
-		LifetimeFrom: loadTime(row.LifetimeFrom),
-		EndedAt:      loadTime(row.EndedAt),
-		EndReason:    row.EndReason,
-		FreshOnly:    row.FreshOnly != 0,
-		Version:      row.Version,
-	}
-	*s = token.SecretRecord{
-		ID:         token.ID(row.SecretID),
-		TokenID:    t.ID,
-		Last4:      row.Last4,
-		CreatedAt:  loadTime(row.SecretCreatedAt),
-		ExpiresAt:  loadTime(row.SecretExpiresAt),
-		RetryUntil: loadTime(row.RetryUntil),
-		FirstUsed:  loadTime(row.FirstUsed),
-	}
+	t := &rec.Token
+	*t = plainToken(&db.Token{
+		ID: row.ID, Name: row.Name,
+		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, ExpiresAt: row.ExpiresAt, LifetimeFrom: row.LifetimeFrom,
+		EndedAt: row.EndedAt, EndReason: row.EndReason, FreshOnly: row.FreshOnly, Version: row.Version,
+	})
+	// The owners' own IDs, so that all records share one copy of each.
+	t.AccountID, t.UserID = rec.Account.ID, userID
 	var errs [6]error
 	if told := b.told[row.ID]; told != nil {
 		rec.Outlook, errs[5] = loadOutlook(told)
@@ -258,7 +241,11 @@ func (b *bulkDecoder) load(row *db.BulkRecordsRow) (*Record, error) {
 	t.AllowList, errs[1] = b.allowList(row.AllowList)
 	errs[2] = t.Environment.UnmarshalText([]byte(row.Environment))
 	errs[3] = t.State.UnmarshalText([]byte(row.State))
-	errs[4] = s.Status.UnmarshalText([]byte(row.Status))
+	rec.Secret, errs[4] = loadSecret(db.ListSecretsRow{
+		ID: row.SecretID, Last4: row.Last4, Status: row.Status,
+		CreatedAt: row.SecretCreatedAt, ExpiresAt: row.SecretExpiresAt, RetryUntil: row.RetryUntil, FirstUsed: row.FirstUsed,
+	})
+	rec.Secret.TokenID = t.ID
 	return rec, errors.Join(errs[:]...)
 }
 

@@ -11,20 +11,6 @@ import (
 	"github.com/sallyport/sallyport/tokenstore/internal/db"
 )
 
-// Activity is what a run hands over at a time: facts, counts, and up to when
-// that is all.
-type Activity struct {
-	Run token.ID
-	// Seq grows with each batch that has counts by one; 0: this one has none.
-	Seq uint64
-	// Covered is up to when that is all; zero: as before. It goes back when a
-	// node's clock was ahead, or an older batch comes again: both are safe.
-	Covered time.Time
-	Facts   []token.Fact
-	Counts  []token.Count
-	Gaps    []token.Gap
-}
-
 // rowsAtOnce are the numbers of rows that one statement writes. Few different
 // statements are few to prepare, and each stays below the number of parameters
 // that databases take.
@@ -46,7 +32,7 @@ func inStatements[T any](rows []T, write func([]T) error) error {
 // PutActivity stores activity with its run's watermark. Facts and gaps merge, so
 // that storing them again changes nothing; counts of a batch that was stored
 // before are left out. ErrNotFound: no such run; it has to be begun anew.
-func (tx *Tx) PutActivity(a Activity) error {
+func (tx *Tx) PutActivity(a token.Activity) error {
 	if err := tx.ready(); err != nil {
 		return err
 	}

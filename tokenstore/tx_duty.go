@@ -9,6 +9,9 @@ import (
 	"github.com/sallyport/sallyport/tokenstore/internal/db"
 )
 
+// LifecycleDuty is to look after all tokens.
+const LifecycleDuty = "lifecycle"
+
 // Duty is something that one gateway at a time does for all.
 type Duty struct {
 	Name   string

@@ -74,7 +74,7 @@ func loadSubject(row *db.ListSubjectsRow, policies map[string]*token.Policy, s *
 		ID: row.ID, Name: row.Name, AccountID: row.AccountID, UserID: row.UserID,
 		Access: row.Access, Scopes: row.Scopes, AllowList: row.AllowList, Environment: row.Environment, State: row.State,
 		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, ExpiresAt: row.ExpiresAt, LifetimeFrom: row.LifetimeFrom,
-		EndedAt: row.EndedAt, EndReason: row.EndReason, Version: row.Version,
+		EndedAt: row.EndedAt, EndReason: row.EndReason, FreshOnly: row.FreshOnly, Version: row.Version,
 	})
 	if err != nil {
 		return err

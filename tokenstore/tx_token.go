@@ -29,8 +29,9 @@ func encodeToken(t *token.Token) (s storedToken, err error) {
 	return s, errors.Join(errs[:]...)
 }
 
-func loadToken(row *db.Token) (t token.Token, err error) {
-	t = token.Token{
+// plainToken is a token without what has to be parsed.
+func plainToken(row *db.Token) token.Token {
+	return token.Token{
 		ID:           token.ID(row.ID),
 		Name:         row.Name,
 		AccountID:    token.ID(row.AccountID),
@@ -44,6 +45,10 @@ func loadToken(row *db.Token) (t token.Token, err error) {
 		FreshOnly:    row.FreshOnly != 0,
 		Version:      row.Version,
 	}
+}
+
+func loadToken(row *db.Token) (token.Token, error) {
+	t := plainToken(row)
 	var errs [4]error
 	t.Grant, errs[0] = loadGrant(row.Access, row.Scopes)
 	t.AllowList, errs[1] = loadAllowList(row.AllowList)

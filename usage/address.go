@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/sallyport/sallyport/token"
 )
 
 // address is what is counted of an address: an IPv4 address, or the /64 of an IPv6
@@ -46,7 +48,7 @@ func (a address) String() string {
 		binary.BigEndian.PutUint64(b[:], a.bits)
 		return netip.PrefixFrom(netip.AddrFrom16(b), 64).String()
 	default:
-		return "other"
+		return token.OtherAddresses
 	}
 }
 

@@ -37,7 +37,7 @@ type wire struct {
 type message struct {
 	Use    *used
 	Begin  *token.Run
-	Commit *usage.Batch
+	Commit *token.Activity
 	End    *token.Run
 }
 
@@ -57,8 +57,10 @@ func (w *wire) say(m message) error {
 	return err
 }
 
-func (w *wire) Begin(_ context.Context, r token.Run) error    { return w.say(message{Begin: &r}) }
-func (w *wire) Commit(_ context.Context, b usage.Batch) error { return w.say(message{Commit: &b}) }
+func (w *wire) Begin(_ context.Context, r token.Run) error { return w.say(message{Begin: &r}) }
+
+func (w *wire) Commit(_ context.Context, b token.Activity) error { return w.say(message{Commit: &b}) }
+
 func (w *wire) End(_ context.Context, id token.ID, at time.Time) error {
 	return w.say(message{End: &token.Run{ID: id, StoppedAt: at}})
 }

@@ -22,7 +22,7 @@ type drain struct {
 	pass     sync.Mutex
 	begun    bool
 	seq      uint64
-	pending  *Batch // was given to the sink, which may or may not have taken it
+	pending  *token.Activity // was given to the sink, which may or may not have taken it
 	from     position
 	covered  time.Time
 	gaps     []token.Gap // found, and not handed over yet
@@ -272,7 +272,7 @@ func (d *drain) tellFacts(ctx context.Context, s *snapshot, now time.Time, up ti
 
 // facts puts facts into a batch, each once.
 type facts struct {
-	into *Batch
+	into *token.Activity
 	seen map[token.Fact]struct{}
 }
 
@@ -287,18 +287,18 @@ func (s *facts) add(f token.Fact) {
 	s.into.Facts = append(s.into.Facts, f)
 }
 
-func (d *drain) batch() Batch { return Batch{Run: d.j.run.ID} }
+func (d *drain) batch() token.Activity { return token.Activity{Run: d.j.run.ID} }
 
 // send commits a batch without counts and makes room for the next.
-func (d *drain) send(ctx context.Context, b *Batch) error {
+func (d *drain) send(ctx context.Context, b *token.Activity) error {
 	if err := d.commit(ctx, b); err != nil {
 		return err
 	}
-	*b = Batch{Run: b.Run}
+	*b = token.Activity{Run: b.Run}
 	return nil
 }
 
-func (d *drain) commit(ctx context.Context, b *Batch) error {
+func (d *drain) commit(ctx context.Context, b *token.Activity) error {
 	ctx, cancel := context.WithTimeout(ctx, sinkTimeout)
 	defer cancel()
 	if err := d.o.Sink.Commit(ctx, *b); err != nil {
@@ -311,7 +311,7 @@ func (d *drain) commit(ctx context.Context, b *Batch) error {
 }
 
 // readOwn reads what was written since the last pass, up to a place.
-func (d *drain) readOwn(ctx context.Context, b *Batch, to position) (position, error) {
+func (d *drain) readOwn(ctx context.Context, b *token.Activity, to position) (position, error) {
 	at := d.from
 	for at.segment <= to.segment && to.segment > 0 {
 		end := to.offset
@@ -353,7 +353,7 @@ func (d *drain) blind(since time.Time) token.Gap {
 }
 
 // tell reads the records of a segment into batches and sends those that are full.
-func (d *drain) tell(ctx context.Context, b *Batch, e *extent) error {
+func (d *drain) tell(ctx context.Context, b *token.Activity, e *extent) error {
 	f, err := d.o.Files.Open(filepath.Join(d.o.Dir, e.name))
 	if err != nil {
 		return err
@@ -362,7 +362,7 @@ func (d *drain) tell(ctx context.Context, b *Batch, e *extent) error {
 	return errors.Join(err, f.Close())
 }
 
-func (d *drain) tellFrom(ctx context.Context, b *Batch, e *extent, f File) error {
+func (d *drain) tellFrom(ctx context.Context, b *token.Activity, e *extent, f File) error {
 	if e.salt == 0 {
 		head := make([]byte, min(e.length, maxHeader))
 		if err := readFull(f, head, 0); err != nil {
@@ -402,7 +402,7 @@ func (d *drain) tellFrom(ctx context.Context, b *Batch, e *extent, f File) error
 func (d *drain) tellCounts(ctx context.Context) error {
 	return d.r.takeCounts(d.o.BatchSize, func(counts []token.Count) error {
 		d.seq++
-		d.pending = &Batch{Run: d.j.run.ID, Seq: d.seq, Counts: counts}
+		d.pending = &token.Activity{Run: d.j.run.ID, Seq: d.seq, Counts: counts}
 		return d.commit(ctx, d.pending)
 	})
 }
@@ -414,7 +414,7 @@ func (d *drain) tellOrphan(ctx context.Context, o *orphan) error {
 	if err := d.o.Sink.Begin(begin, token.Run{Node: o.run.Node, ID: o.run.ID, StartedAt: o.run.StartedAt}); err != nil {
 		return fmt.Errorf("usage: make an earlier run known: %w", err)
 	}
-	b := Batch{Run: o.run.ID}
+	b := token.Activity{Run: o.run.ID}
 	for i := range o.segments {
 		e := o.segments[i]
 		err := d.tell(ctx, &b, &e)

@@ -98,7 +98,7 @@ func (r *Recorder) Count(q *Request, code string) {
 	_ = r.record(&k, q, token.Scope{}, false) // counting alone does not fail
 }
 
-const allowed = "allowed"
+const allowed = token.OutcomeAllowed
 
 func (r *Recorder) record(k *cellKey, q *Request, scope token.Scope, use bool) error {
 	e := r.now.Load()

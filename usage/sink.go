@@ -20,24 +20,10 @@ type Sink interface {
 	// watermark. Facts and gaps are merged, whatever Seq says. Counts are added only
 	// when Seq is above the one that the run's last counted batch had, so that a
 	// batch told twice is counted once.
-	Commit(ctx context.Context, b Batch) error
+	Commit(ctx context.Context, b token.Activity) error
 
 	// End says that the run is over and that everything it saw has been committed.
 	// stoppedAt is when it stopped; for a process that was killed, when it was last
 	// known to be alive.
 	End(ctx context.Context, run token.ID, stoppedAt time.Time) error
-}
-
-// Batch is a part of what a run saw.
-type Batch struct {
-	Run token.ID
-	// Seq grows by one with each batch of a run; zero marks a batch without counts.
-	Seq uint64
-	// Covered is the moment before which everything that the run saw is in this batch
-	// or an earlier one, or lies within a gap of them. Zero: no news. It goes back
-	// only when the clock did, and then the later batch is right.
-	Covered time.Time
-	Facts   []token.Fact
-	Counts  []token.Count
-	Gaps    []token.Gap
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/token"
-	"github.com/sallyport/sallyport/usage"
 )
 
 // memory is a sink that merges as its contract says, and checks what it is told.
@@ -68,7 +67,7 @@ func (m *memory) Begin(_ context.Context, run token.Run) error {
 	return m.ask("begin", true)
 }
 
-func (m *memory) Commit(_ context.Context, b usage.Batch) error {
+func (m *memory) Commit(_ context.Context, b token.Activity) error {
 	if err := m.ask("commit", false); err != nil {
 		return err
 	}
@@ -76,7 +75,7 @@ func (m *memory) Commit(_ context.Context, b usage.Batch) error {
 	return m.ask("commit", true)
 }
 
-func (m *memory) take(b usage.Batch) {
+func (m *memory) take(b token.Activity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.commits++
@@ -192,7 +191,7 @@ func (p process) Begin(ctx context.Context, run token.Run) error {
 	return p.memory.Begin(ctx, run)
 }
 
-func (p process) Commit(ctx context.Context, b usage.Batch) error {
+func (p process) Commit(ctx context.Context, b token.Activity) error {
 	if !p.view.alive() {
 		return errDead
 	}

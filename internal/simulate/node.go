@@ -194,7 +194,7 @@ func (w *World) drain(n *node) error {
 		if err := tx.BeginRun(token.Run{ID: n.run, Node: n.name, StartedAt: n.started, StaleFor: n.stale}); err != nil {
 			return err
 		}
-		return tx.PutActivity(tokenstore.Activity{Run: n.run, Covered: through, Facts: facts(told), Gaps: n.gaps})
+		return tx.PutActivity(token.Activity{Run: n.run, Covered: through, Facts: facts(told), Gaps: n.gaps})
 	})
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
@@ -206,7 +206,7 @@ func (w *World) drain(n *node) error {
 			if err := tx.BeginRun(token.Run{ID: o.run, Node: n.name, StartedAt: o.started}); err != nil {
 				return err
 			}
-			if err := tx.PutActivity(tokenstore.Activity{Run: o.run, Covered: o.stopped, Facts: facts(o.journal), Gaps: o.gaps}); err != nil {
+			if err := tx.PutActivity(token.Activity{Run: o.run, Covered: o.stopped, Facts: facts(o.journal), Gaps: o.gaps}); err != nil {
 				return err
 			}
 			return tx.EndRun(o.run, o.stopped)

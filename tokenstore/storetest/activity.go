@@ -22,7 +22,7 @@ func activityTests(s suite) {
 		write(b, func(tx *tokenstore.Tx) error { return tx.BeginRun(r) })
 		return r
 	}
-	put := func(b *bench, a tokenstore.Activity) {
+	put := func(b *bench, a token.Activity) {
 		b.Helper()
 		write(b, func(tx *tokenstore.Tx) error { return tx.PutActivity(a) })
 	}
@@ -45,7 +45,7 @@ func activityTests(s suite) {
 		}
 		for range 2 {
 			for i, facts := range batches {
-				put(b, tokenstore.Activity{Run: "run_a", Seq: uint64(i) + 1, Covered: bucket, Facts: facts})
+				put(b, token.Activity{Run: "run_a", Seq: uint64(i) + 1, Covered: bucket, Facts: facts})
 			}
 		}
 		b.same([]tokenstore.SecretUse{
@@ -61,7 +61,7 @@ func activityTests(s suite) {
 		begin(b, "run_a")
 		f, g := fact(1, token.Scope{Name: "x", Nature: token.Read}, 0), fact(0, token.Scope{Name: "x", Nature: token.Write}, 0)
 		g.SecretID = "sec_b"
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 1, Covered: bucket, Facts: []token.Fact{f, g}})
+		put(b, token.Activity{Run: "run_a", Seq: 1, Covered: bucket, Facts: []token.Fact{f, g}})
 		b.same(token.Use{
 			Last:   bucket.Add(2 * day),
 			Scopes: []token.ScopeUse{{Scope: token.Scope{Name: "x", Nature: token.Write}, Last: bucket.Add(2 * day)}},
@@ -71,7 +71,7 @@ func activityTests(s suite) {
 	s.test("the lives of a page of tokens are read at once, with the latest known use", func(b *bench) {
 		begin(b, "run_a")
 		pay := token.Scope{Name: "pay", Nature: token.Write}
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 1, Covered: bucket, Facts: []token.Fact{fact(1, pay, time.Hour), fact(1, token.Scope{}, 2*time.Hour)}})
+		put(b, token.Activity{Run: "run_a", Seq: 1, Covered: bucket, Facts: []token.Fact{fact(1, pay, time.Hour), fact(1, token.Scope{}, 2*time.Hour)}})
 		lives := get(b, func(tx *tokenstore.Tx) (map[token.ID]tokenstore.Life, error) {
 			return tx.Lives("tok_a", "tok_b", "tok_c")
 		})
@@ -81,7 +81,7 @@ func activityTests(s suite) {
 
 	s.test("very many facts and counts are stored at once", func(b *bench) {
 		begin(b, "run_a")
-		var a tokenstore.Activity
+		var a token.Activity
 		a.Run, a.Seq, a.Covered = "run_a", 1, bucket
 		for i := range 1500 {
 			f := fact(0, token.ReadScope, 0)
@@ -104,7 +104,7 @@ func activityTests(s suite) {
 		} {
 			bad := fact(0, token.ReadScope, 0)
 			spoil(&bad)
-			a := tokenstore.Activity{Run: "run_a", Seq: 1, Covered: bucket.Add(day), Facts: []token.Fact{fact(0, token.ReadScope, 0), bad}}
+			a := token.Activity{Run: "run_a", Seq: 1, Covered: bucket.Add(day), Facts: []token.Fact{fact(0, token.ReadScope, 0), bad}}
 			require.Error(b, b.store.Write(b.ctx, func(tx *tokenstore.Tx) error { return tx.PutActivity(a) }))
 		}
 		require.Empty(b, uses(b, "tok_a"))
@@ -117,12 +117,12 @@ func activityTests(s suite) {
 		count := func(outcome, address string, n int64) token.Count {
 			return token.Count{Bucket: now, TokenID: "tok_a", SecretID: "sec_a", Scope: "read", Outcome: outcome, Address: address, N: n}
 		}
-		one := tokenstore.Activity{Run: "run_a", Seq: 1, Covered: bucket, Counts: []token.Count{
+		one := token.Activity{Run: "run_a", Seq: 1, Covered: bucket, Counts: []token.Count{
 			count("allowed", "192.0.2.1", 2), count("allowed", "192.0.2.1", 3), count("ip_not_allowed", "2001:db8::/64", 1), count("allowed", "other", 0),
 		}}
 		put(b, one)
 		put(b, one)
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 2, Covered: bucket, Counts: []token.Count{count("allowed", "192.0.2.1", 10)}})
+		put(b, token.Activity{Run: "run_a", Seq: 2, Covered: bucket, Counts: []token.Count{count("allowed", "192.0.2.1", 10)}})
 		put(b, one)
 		b.read(func(tx *tokenstore.Tx) error {
 			list, more, err := tx.Counts("tok_a", now, now.Add(day))
@@ -144,7 +144,7 @@ func activityTests(s suite) {
 		var seq uint64
 		count := func(months int) {
 			seq++
-			put(b, tokenstore.Activity{Run: "run_a", Seq: seq, Covered: bucket, Counts: []token.Count{
+			put(b, token.Activity{Run: "run_a", Seq: seq, Covered: bucket, Counts: []token.Count{
 				{Bucket: at(months), TokenID: "tok_a", SecretID: "sec_a", Outcome: "allowed", N: 1},
 			}})
 		}
@@ -177,10 +177,10 @@ func activityTests(s suite) {
 			return list[0]
 		}
 		b.same(r, runs())
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 1, Covered: bucket.Add(time.Hour)})
-		put(b, tokenstore.Activity{Run: "run_a", Covered: bucket.Add(2 * time.Hour)})
-		put(b, tokenstore.Activity{Run: "run_a", Covered: bucket.Add(time.Hour)})
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 2})
+		put(b, token.Activity{Run: "run_a", Seq: 1, Covered: bucket.Add(time.Hour)})
+		put(b, token.Activity{Run: "run_a", Covered: bucket.Add(2 * time.Hour)})
+		put(b, token.Activity{Run: "run_a", Covered: bucket.Add(time.Hour)})
+		put(b, token.Activity{Run: "run_a", Seq: 2})
 		begin(b, "run_a")
 		r.Covered = bucket.Add(time.Hour)
 		b.same(r, runs())
@@ -192,7 +192,7 @@ func activityTests(s suite) {
 	s.test("activity of a run that was not begun is not found", func(b *bench) {
 		for _, f := range []func(tx *tokenstore.Tx) error{
 			func(tx *tokenstore.Tx) error {
-				return tx.PutActivity(tokenstore.Activity{Run: "run_x", Seq: 1, Covered: bucket})
+				return tx.PutActivity(token.Activity{Run: "run_x", Seq: 1, Covered: bucket})
 			},
 			func(tx *tokenstore.Tx) error { return tx.EndRun("run_x", bucket) },
 			func(tx *tokenstore.Tx) error { return tx.TouchRun("run_x", 0) },
@@ -205,12 +205,12 @@ func activityTests(s suite) {
 	s.test("gaps grow, and those of a run that was waived are gone", func(b *bench) {
 		begin(b, "run_a")
 		gap := token.Gap{From: bucket, To: bucket.Add(time.Minute), Blind: true, Node: "node_a", Reason: "disk full"}
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 1, Covered: bucket, Gaps: []token.Gap{gap}})
+		put(b, token.Activity{Run: "run_a", Seq: 1, Covered: bucket, Gaps: []token.Gap{gap}})
 		gap.To = bucket.Add(time.Hour)
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 2, Covered: bucket, Gaps: []token.Gap{gap}})
+		put(b, token.Activity{Run: "run_a", Seq: 2, Covered: bucket, Gaps: []token.Gap{gap}})
 		shorter := gap
 		shorter.To = bucket.Add(time.Second)
-		put(b, tokenstore.Activity{Run: "run_a", Seq: 3, Covered: bucket, Gaps: []token.Gap{shorter}})
+		put(b, token.Activity{Run: "run_a", Seq: 3, Covered: bucket, Gaps: []token.Gap{shorter}})
 		b.same([]token.Gap{gap}, get(b, (*tokenstore.Tx).Gaps))
 		write(b, func(tx *tokenstore.Tx) error { return tx.WaiveRun("run_a") })
 		require.Empty(b, get(b, (*tokenstore.Tx).Gaps))

@@ -140,7 +140,7 @@ func planTests(s suite) {
 			require.NoError(b, tx.UpdateToken(&owned.token))
 			require.NoError(b, tx.PutHistory(owned.token.ID, tokenstore.History{ExemptReason: "why", History: token.History{LevelSince: Now()}}))
 			require.NoError(b, tx.BeginRun(token.Run{ID: "run_a", Node: "a", StartedAt: Now()}))
-			require.NoError(b, tx.PutActivity(tokenstore.Activity{Run: "run_a", Seq: 1, Covered: Now(), Facts: []token.Fact{
+			require.NoError(b, tx.PutActivity(token.Activity{Run: "run_a", Seq: 1, Covered: Now(), Facts: []token.Fact{
 				{TokenID: owned.token.ID, SecretID: owned.record.ID, Scope: token.ReadScope, First: Now(), Until: Now().Add(time.Hour)},
 			}}))
 			return tx.InsertPlan(tokenstore.Plan{TokenID: owned.token.ID, Notice: notice("pln_1", token.NoticeDeletion, 1)})
@@ -185,7 +185,7 @@ func planTests(s suite) {
 			_, err := InsertSecret(tx, b.ring, &record, second)
 			require.NoError(b, err)
 			require.NoError(b, tx.BeginRun(token.Run{ID: "run_a", Node: "a", StartedAt: Now()}))
-			return tx.PutActivity(tokenstore.Activity{Run: "run_a", Seq: 1, Covered: Now(), Facts: []token.Fact{
+			return tx.PutActivity(token.Activity{Run: "run_a", Seq: 1, Covered: Now(), Facts: []token.Fact{
 				{TokenID: i.token.ID, SecretID: i.record.ID, First: Now(), Until: Now().Add(time.Minute)},
 				{TokenID: i.token.ID, SecretID: record.ID, First: Now(), Until: Now().Add(time.Hour)},
 			}})

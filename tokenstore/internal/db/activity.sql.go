@@ -368,7 +368,7 @@ func (q *Queries) ListRuns(ctx context.Context) ([]Run, error) {
 const listSubjects = `-- name: ListSubjects :many
 SELECT
     t.id, t.name, t.account_id, t.user_id, t.access, t.scopes, t.allow_list, t.environment, t.state, t.created_at, t.updated_at,
-    t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.version,
+    t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.fresh_only, t.version,
     a.policy, a.disabled AS account_disabled, a.enabled_at AS account_enabled_at,
     u.disabled AS user_disabled, u.enabled_at AS user_enabled_at,
     h.observed_from, h.level_from, h.exempt_until, h.exempt_reason, h.scheduled, h.scheduled_at, h.downgraded_at, h.undo_until,
@@ -404,6 +404,7 @@ type ListSubjectsRow struct {
 	LifetimeFrom     int64
 	EndedAt          int64
 	EndReason        string
+	FreshOnly        int64
 	Version          int64
 	Policy           string
 	AccountDisabled  int64
@@ -447,6 +448,7 @@ func (q *Queries) ListSubjects(ctx context.Context, arg ListSubjectsParams) ([]L
 			&i.LifetimeFrom,
 			&i.EndedAt,
 			&i.EndReason,
+			&i.FreshOnly,
 			&i.Version,
 			&i.Policy,
 			&i.AccountDisabled,

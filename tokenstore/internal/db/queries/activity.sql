@@ -123,7 +123,7 @@ SELECT COUNT(*) FROM tokens WHERE state IN ('active', 'disabled');
 -- name: ListSubjects :many
 SELECT
     t.id, t.name, t.account_id, t.user_id, t.access, t.scopes, t.allow_list, t.environment, t.state, t.created_at, t.updated_at,
-    t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.version,
+    t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.fresh_only, t.version,
     a.policy, a.disabled AS account_disabled, a.enabled_at AS account_enabled_at,
     u.disabled AS user_disabled, u.enabled_at AS user_enabled_at,
     h.observed_from, h.level_from, h.exempt_until, h.exempt_reason, h.scheduled, h.scheduled_at, h.downgraded_at, h.undo_until,
