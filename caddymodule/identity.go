@@ -262,7 +262,7 @@ func decide(record *tokenstore.Record, f *requestFacts, now time.Time) (*refusal
 	}
 	if reason != token.Allowed {
 		refused := refuseReason(reason, f.required)
-		if refused.scope != "" {
+		if refused.scope != "" { // it is this request's own, and not one that all share
 			afterDowngrade(refused, record, f.required)
 		}
 		return refused, reason

@@ -13,8 +13,10 @@ const expiryNear = 30 * 24 * time.Hour
 
 // tellOutlook tells the API's consumer what is to come, in the headers of an
 // answer: programs can read them, and people who watch their traffic see them.
-func tellOutlook(h http.Header, r *tokenstore.Record, now time.Time) {
-	if end := r.Token.ExpiryUnder(r.Policy); !end.IsZero() && end.Sub(now) <= expiryNear {
+//
+// Most answers have nothing to tell, and do not need the time.
+func tellOutlook(h http.Header, r *tokenstore.Record, now func() time.Time) {
+	if end := r.Token.ExpiryUnder(r.Policy); !end.IsZero() && end.Sub(now()) <= expiryNear {
 		h["Sallyport-Token-Expires"] = []string{instant(end)}
 	}
 	if r.Secret.Status == token.Previous {

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/token"
@@ -13,9 +14,10 @@ import (
 type recording struct {
 	activity *activity
 	request  usage.Request
-	// renewAt is when a request that lasts is noted again: a stream that is open
-	// over midnight uses its token on both days.
-	renewAt time.Time
+	// renewAt is when a request that lasts is noted again, in nanoseconds since 1970:
+	// a stream that is open over midnight uses its token on both days. The sweep and
+	// the request's own end may both come to it. 0: it is not.
+	renewAt atomic.Int64
 }
 
 // note records a decision before anything follows from it: the request goes
@@ -30,7 +32,8 @@ func (rec *recording) note(a *activity, record *tokenstore.Record, f *requestFac
 	}
 	var err error
 	if reason == token.Allowed {
-		rec.activity, rec.renewAt = a, a.nextBucket(now)
+		rec.activity = a
+		rec.renewAt.Store(a.nextBucket(now).UnixNano())
 		err = a.recorder.Use(&rec.request, true)
 	} else {
 		err = a.recorder.Refuse(&rec.request, reason)
@@ -43,11 +46,12 @@ func (rec *recording) note(a *activity, record *tokenstore.Record, f *requestFac
 
 // renew notes a request that goes on, once in each bucket.
 func (rec *recording) renew(now time.Time) {
-	if rec.activity == nil || now.Before(rec.renewAt) {
+	due := rec.renewAt.Load()
+	if due == 0 || now.UnixNano() < due || !rec.renewAt.CompareAndSwap(due, rec.activity.nextBucket(now).UnixNano()) {
 		return
 	}
 	request := rec.request
-	request.At, rec.renewAt = now, rec.activity.nextBucket(now)
+	request.At = now
 	// What cannot be written is a gap by then, which protects the token.
 	_ = rec.activity.recorder.Use(&request, true)
 }

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -186,4 +187,27 @@ func TestWhatARestoredStoreForgotIsBlindTime(t *testing.T) {
 	require.Len(t, gaps(), 1)
 	require.Equal(t, run.StartedAt.UTC().Truncate(time.Microsecond), gaps()[0].From)
 	require.True(t, gaps()[0].Blind)
+}
+
+// The sweep and the end of a request may come to a bucket's end at once: it is
+// noted once.
+func TestARequestIsNotedOnceByWhoeverComesFirst(t *testing.T) {
+	h := newGatehouse(t)
+	i := h.issue()
+	open := h.app.runtime.open.Load()
+	record, err := open.store.Resolve(t.Context(), i.Secret.Digest(), parseAddress("192.0.2.7"))
+	require.NoError(t, err)
+	now := h.clock.Now()
+	var rec recording
+	rec.renew(now) // nothing was noted yet
+	require.Empty(t, h.uses(i.Token.Token.ID))
+	facts := requestFacts{address: parseAddress("192.0.2.7"), required: token.ReadScope}
+	require.Nil(t, rec.note(open.activity, record, &facts, token.Allowed, now))
+	later := now.Add(24 * time.Hour)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() { rec.renew(later) })
+	}
+	all.Wait()
+	require.Equal(t, later.UTC().Truncate(time.Microsecond), h.uses(i.Token.Token.ID)["read"].Last)
 }

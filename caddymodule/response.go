@@ -57,7 +57,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	}
 	dropIdentity(h)
 	if w.record != nil {
-		tellOutlook(h, w.record, w.gate.now())
+		tellOutlook(h, w.record, w.gate.now)
 	}
 	if w.gate.cors != nil {
 		w.gate.cors.allowOrigin(h, w.origin)
