@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	bounds "github.com/sallyport/sallyport/test/bench/fleet"
 )
 
 // gateway is one running program with a home of its own.
@@ -250,13 +252,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatalf("not within %s: %s", ceiling, what)
 }
 
-// freeAddress gives a loopback address that nobody listens on.
+// freeAddress gives a loopback address that nobody listens on, and that no other
+// test gets.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := bounds.FreeAddress()
 	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
 }
 
 // tail is the last lines other than those that tell of everyday business.

@@ -186,11 +186,11 @@ func startGateway(ctx context.Context, kind, upstream string, n int) (*gateway, 
 		return nil, err
 	}
 	g := &gateway{dir: dir, n: n}
-	admin, err := freeAddress()
+	admin, err := fleet.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	if g.addr, err = freeAddress(); err != nil {
+	if g.addr, err = fleet.FreeAddress(); err != nil {
 		return nil, err
 	}
 	config := "{\n\tadmin " + admin + "\n\tpersist_config off\n\tlog {\n\t\tlevel ERROR\n\t}\n"
@@ -394,13 +394,4 @@ func (g *gateway) resident() (int64, error) {
 	}
 	pages, err := strconv.ParseInt(fields[1], 10, 64)
 	return pages * int64(os.Getpagesize()), err
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
 }

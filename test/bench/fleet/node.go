@@ -83,10 +83,10 @@ func newNode(name, dir, binary, database string, server *pgtest.Server, up *upst
 	}
 	n.url = pgtest.URL(n.link.Listen, database)
 	var err error
-	if n.addr, err = freeAddress(); err != nil {
+	if n.addr, err = FreeAddress(); err != nil {
 		return nil, err
 	}
-	if n.admin, err = freeAddress(); err != nil {
+	if n.admin, err = FreeAddress(); err != nil {
 		return nil, err
 	}
 	n.client = &http.Client{
@@ -192,12 +192,3 @@ func (n *node) cut() error {
 func (n *node) deafen() error { return n.poison("deaf", deafness, "downstream", "{}") }
 
 func (n *node) heal(ctx context.Context) { n.link.Toxics.ResetToxics(ctx) }
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
-}
