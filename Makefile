@@ -56,9 +56,14 @@ readme: ## run the commands that README.md shows, word for word
 bench: ## the gate beside plain reverse_proxy, ratios in one run; see docs/performance.md
 	./scripts/bench.sh
 
+.PHONY: kills
+kills: build ## kill gateways under load, KILLS (90) times in each of four settings, and look for uses that were lost
+	$(GO) run ./test/bench -binary ./sallyport -kills $(or $(KILLS),90)
+
 .PHONY: simulate
-simulate: ## fleets for a million token-years; SIMULATE='-from 1 -seeds 100' for some of them
-	$(GO) run ./internal/simulate/cmd $(SIMULATE)
+simulate: ## fleets for a million token-years, on from where it was; SIMULATE='-from 1 -seeds 100' for some of them
+	@mkdir -p $(TOOLS)
+	$(GO) run ./internal/simulate/cmd -ledger $(TOOLS)/simulate.jsonl $(SIMULATE)
 
 .PHONY: generate
 generate: $(SQLC) ## write the typed queries anew from tokenstore/internal/db

@@ -10,7 +10,7 @@ if ! command -v wrk >/dev/null; then
     { echo "make bench needs wrk (Debian: apt-get install wrk)" >&2; exit 1; }
   { apt-get -qq update && apt-get -qq install -y wrk; } >/dev/null
 fi
-go test -run '^$' -bench . -benchmem -benchtime "${BENCH_TIME:-1s}" ./token ./tokenstore/... ./caddymodule
+go test -run '^$' -bench . -benchmem -benchtime "${BENCH_TIME:-1s}" ./token ./usage ./tokenstore/... ./caddymodule
 make -s build
 go run ./test/bench -binary ./sallyport -seconds "${BENCH_SECONDS:-5}" -rounds "${BENCH_ROUNDS:-4}" \
   -tokens "${BENCH_TOKENS:-1,100000,1000000}"

@@ -251,6 +251,8 @@ func (d *drain) tellFacts(ctx context.Context, s *snapshot, now time.Time, up ti
 	}
 	b.Gaps = append(b.Gaps, s.gaps...)
 	b.Gaps = append(b.Gaps, d.gaps...)
+	unseen, ended := d.r.unseen.gaps(now)
+	b.Gaps = append(b.Gaps, unseen...)
 	if len(b.Facts)+len(b.Gaps) > 0 || everything || d.covered.IsZero() || up-d.lastSent >= min(watermarkInterval, 6*d.pause(0)) {
 		b.Covered = now
 		if err := d.send(ctx, &b); err != nil {
@@ -260,6 +262,7 @@ func (d *drain) tellFacts(ctx context.Context, s *snapshot, now time.Time, up ti
 		d.lastSent = up
 	}
 	d.gaps = nil
+	d.r.unseen.told(ended)
 	d.j.told(s)
 	if reach.segment > d.from.segment {
 		// Not to remove them is no harm: they are told again, at the latest after a

@@ -16,32 +16,13 @@ type epoch struct {
 	from, to int64
 	length   time.Duration
 
-	cells     table[cellKey, cell]
+	cells     cells
 	facts     table[factKey, fact]
 	addresses table[token.ID, addresses]
 	maxCells  int64
 
 	// drained is how often the counts of an epoch that is over were taken.
 	drained int
-}
-
-// cellKey is what requests are counted by. One of a token whose secret is known
-// has both; the token follows from the secret, but not for those without.
-type cellKey struct {
-	secret, token token.ID
-	scope         string
-	outcome       string
-	from          address
-	forwarded     bool // part of what is a fact, not of what is told
-}
-
-// cell counts requests.
-type cell struct {
-	n    atomic.Int64
-	fact *fact // nil: such requests are no use
-	// settled: there is nothing to remember any more. It saves looking at the fact,
-	// which lies elsewhere in memory.
-	settled atomic.Bool
 }
 
 type factKey struct {
@@ -100,6 +81,9 @@ func newHashes() hashes {
 	return hashes{seed: seed, salt: maphash.String(seed, "salt") | 1}
 }
 
+// factor is any odd number whose bits are spread well.
+const factor = 0x9e3779b97f4a7c15
+
 func mix(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo
@@ -113,17 +97,13 @@ func (h *hashes) fact(k *factKey) uint64 {
 	return mix(maphash.String(h.seed, id)^h.salt, maphash.String(h.seed, k.scope)|1) | 1
 }
 
-// cell goes on from the hash of the fact. Outcomes are few: their length and last
-// byte tell most of them apart.
-func (h *hashes) cell(f uint64, k *cellKey) uint64 {
-	extra := uint64(len(k.outcome))<<16 | uint64(k.from.family)<<8
-	if n := len(k.outcome); n > 0 {
-		extra |= uint64(k.outcome[n-1]) << 32
+// cell goes on from the hash of the kind.
+func (h *hashes) cell(kind uint64, k *cellKey) uint64 {
+	id := string(k.secret)
+	if id == "" {
+		id = string(k.token)
 	}
-	if k.forwarded {
-		extra |= 1 << 48
-	}
-	return mix(f^k.from.bits, h.salt^extra<<1) | 1
+	return mix(maphash.String(h.seed, id)^kind, h.salt^k.from.bits^uint64(k.from.family)<<56)
 }
 
 func (h *hashes) token(id token.ID) uint64 { return maphash.String(h.seed, string(id)) | 1 }

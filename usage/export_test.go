@@ -2,11 +2,17 @@ package usage
 
 import (
 	"bytes"
+	"unsafe"
 
 	"github.com/sallyport/sallyport/token"
 )
 
 // For tests.
+const (
+	MaxKinds = maxKinds
+	CellSize = unsafe.Sizeof(cell{})
+)
+
 var (
 	ClampBucket = clampBucket
 	FullSegment = fullSegment

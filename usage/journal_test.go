@@ -549,3 +549,18 @@ func TestJournalsHoldNoAddress(t *testing.T) {
 		require.NotContains(t, string(f.data), string([]byte{192, 0, 2, 1}))
 	}
 }
+
+// F1, F5: a process that is killed while it makes its mark has let nothing pass, and
+// leaves no blind time.
+func TestAMarkThatWasNeverWrittenIsNoDamage(t *testing.T) {
+	for name, data := range map[string][]byte{"empty": nil, "half": make([]byte, 512), "whole": make([]byte, 1024)} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.disk.files["/journal/run_0.mark"] = &shimFile{data: data}
+			r := b.open()
+			b.flush(r)
+			require.Empty(t, b.sink.allGaps())
+			require.Empty(t, b.alarmed())
+		})
+	}
+}

@@ -28,15 +28,17 @@ type Recorder struct {
 	journal *journal
 	drain   *drain
 	hashes  hashes
+	kinds   kinds
 	now     atomic.Pointer[epoch]
 	dropped atomic.Int64 // requests whose counts were lost
 
 	mu   sync.Mutex // for changing epochs
 	past []*epoch   // their counts have not all been taken
 
-	start sync.Once
-	once  sync.Once
-	end   error
+	start  sync.Once
+	once   sync.Once
+	end    error
+	unseen unseen
 }
 
 // Open begins a run. It takes over the journal's directory, judges what earlier
@@ -75,67 +77,54 @@ func (r *Recorder) Start(ctx context.Context) error {
 // forwarded is false and the token was used, but none of its scopes. An error means
 // that the request must not go on.
 func (r *Recorder) Use(q *Request, forwarded bool) error {
-	k := cellKey{secret: q.SecretID, token: q.TokenID, scope: q.Scope.Name, outcome: allowed, forwarded: forwarded}
-	scope := q.Scope
-	if !forwarded {
-		scope = token.Scope{}
-	}
-	return r.record(&k, q, scope, true)
+	return r.record(q, allowed, forwarded, true)
 }
 
 // Refuse records a request that is refused, before it is answered. When its token
 // authenticated it, and only the scope was missing, that is use. An error means that
 // this could not be recorded.
 func (r *Recorder) Refuse(q *Request, reason token.Reason) error {
-	k := cellKey{secret: q.SecretID, token: q.TokenID, scope: q.Scope.Name, outcome: reason.Code()}
-	return r.record(&k, q, token.Scope{}, reason.Authenticated())
+	return r.record(q, reason.Code(), false, reason.Authenticated())
 }
 
 // Count counts a request that was refused before there was a decision. code is one
 // of a fixed set, never something that came with the request.
 func (r *Recorder) Count(q *Request, code string) {
-	k := cellKey{secret: q.SecretID, token: q.TokenID, scope: q.Scope.Name, outcome: code}
-	_ = r.record(&k, q, token.Scope{}, false) // counting alone does not fail
+	_ = r.record(q, code, false, false) // counting alone does not fail
 }
 
-const allowed = token.OutcomeAllowed
+const (
+	allowed       = token.OutcomeAllowed
+	otherOutcomes = "other" // of requests that are counted together
+)
 
-func (r *Recorder) record(k *cellKey, q *Request, scope token.Scope, use bool) error {
+func (r *Recorder) record(q *Request, outcome string, forwarded, use bool) error {
 	e := r.now.Load()
-	at := q.At.UnixNano()
-	if !e.holds(at) {
+	if !e.holds(q.At.UnixNano()) {
 		e = r.turnTo(q.At)
 	}
-	k.from = addressOf(q.Address)
-	// The scope of the fact and of the cell differ when nothing was forwarded; what
-	// is hashed is the cell's.
-	h := r.hashes.fact(&factKey{k.secret, k.token, k.scope})
-	c := e.cells.find(r.hashes.cell(h, k), k)
-	if c == nil {
-		return r.meet(e, k, h, q, scope, use)
+	k := cellKey{secret: q.SecretID, token: q.TokenID, from: addressOf(q.Address)}
+	var h uint64
+	k.kind, h = r.kinds.of(r.hashes.seed, &kindKey{q.Scope.Name, outcome, forwarded})
+	c := e.cells.find(r.hashes.cell(h, &k), &k)
+	if c == nil || k.kind == 0 {
+		return r.meet(e, &k, h, outcome, q, forwarded, use)
 	}
-	if !c.settled.Load() {
-		if f := c.fact; f != nil && !f.known.Load() {
-			if err := r.remember(e, f, q, scope); err != nil {
-				return err
-			}
-		}
-		c.settled.Store(true)
-	}
-	c.n.Add(1)
+	c.n.Add(1) // and its use is remembered: see meet
 	return nil
 }
 
 // meet is the way of a request that there is no counter for: the first of its kind,
 // or one of those that are counted together.
-func (r *Recorder) meet(e *epoch, k *cellKey, h uint64, q *Request, scope token.Scope, use bool) error {
+func (r *Recorder) meet(e *epoch, k *cellKey, h uint64, outcome string, q *Request, forwarded, use bool) error {
 	var f *fact
 	if use {
-		key := factKey{q.SecretID, q.TokenID, scope.Name}
-		fh := h
-		if scope.Name != k.scope {
-			fh = r.hashes.fact(&key)
+		var scope token.Scope // none was used when nothing was forwarded
+		if forwarded {
+			scope = q.Scope
 		}
+		key := factKey{q.SecretID, q.TokenID, scope.Name}
+		fh := r.hashes.fact(&key)
 		if f = e.facts.find(fh, &key); f == nil {
 			f = e.facts.add(fh, &key, func() fact { return fact{} })
 		}
@@ -145,16 +134,16 @@ func (r *Recorder) meet(e *epoch, k *cellKey, h uint64, q *Request, scope token.
 			}
 		}
 	}
-	r.cell(e, k, h, f).n.Add(1)
+	// Only now: whoever finds the counter takes the use to be remembered.
+	r.cell(e, k, h, outcome).n.Add(1)
 	return nil
 }
 
-// cell finds or makes the counter of a request. The number of counters is bounded;
-// where it ends, addresses and then tokens are counted together. Facts are not
-// touched by that.
-func (r *Recorder) cell(e *epoch, k *cellKey, h uint64, f *fact) *cell {
-	fresh := func() cell { return cell{fact: f} }
-	if e.cells.size.Load() < e.maxCells {
+// cell finds or makes the counter of a request whose use is remembered. The number
+// of counters is bounded; where it ends, addresses and then tokens are counted
+// together. Facts are not touched by that.
+func (r *Recorder) cell(e *epoch, k *cellKey, h uint64, outcome string) *cell {
+	if e.cells.size.Load() < e.maxCells && k.kind != 0 {
 		if !e.admit(r.hashes.token(k.token), k.token, k.from) {
 			k.from = address{}
 		}
@@ -162,21 +151,22 @@ func (r *Recorder) cell(e *epoch, k *cellKey, h uint64, f *fact) *cell {
 		if c := e.cells.find(ch, k); c != nil {
 			return c
 		}
-		return e.cells.add(ch, k, fresh)
+		return e.cells.add(ch, k)
 	}
 	k.from = address{}
-	if c := e.cells.find(r.hashes.cell(h, k), k); c != nil {
+	if c := e.cells.find(r.hashes.cell(h, k), k); c != nil && k.kind != 0 {
 		return c
 	}
-	all := cellKey{outcome: k.outcome}
 	if e.cells.size.Load() >= e.maxCells+64 {
-		all.outcome = "other"
+		outcome = otherOutcomes
 	}
-	h = r.hashes.cell(r.hashes.fact(&factKey{}), &all)
+	var all cellKey
+	all.kind, h = r.kinds.of(r.hashes.seed, &kindKey{outcome: outcome})
+	h = r.hashes.cell(h, &all)
 	if c := e.cells.find(h, &all); c != nil {
 		return c
 	}
-	return e.cells.add(h, &all, func() cell { return cell{} })
+	return e.cells.add(h, &all)
 }
 
 func (e *epoch) admit(hash uint64, id token.ID, a address) bool {
@@ -240,15 +230,25 @@ func (r *Recorder) turnTo(at time.Time) *epoch {
 	return next
 }
 
-// rebucket follows a change of the bucket's length at once: a window that has
-// become shorter needs shorter buckets.
-func (r *Recorder) rebucket() time.Duration {
+// Rebucket asks for the length of a bucket anew. One that has become shorter holds
+// from now on: a window that is shorter needs shorter buckets, and what is recorded
+// in a long one counts as use until that ends. One that has become longer holds from
+// the next bucket on.
+func (r *Recorder) Rebucket() {
+	if r.rebucket() {
+		nudge(r.drain.flushes) // shorter buckets are also handed over more often
+	}
+}
+
+// rebucket says whether it began another bucket.
+func (r *Recorder) rebucket() bool {
 	length := clampBucket(r.o.Bucket())
 	now := r.o.Now()
-	if e := r.now.Load(); length < e.length || !e.holds(now.UnixNano()) {
-		r.turnTo(now)
+	e := r.now.Load()
+	if length < e.length || !e.holds(now.UnixNano()) {
+		return r.turnTo(now) != e
 	}
-	return r.now.Load().length
+	return false
 }
 
 // trim bounds what past buckets hold while the store takes nothing. Called with mu
@@ -261,11 +261,7 @@ func (r *Recorder) trim() {
 			continue
 		}
 		for _, e := range r.past[:i+1] {
-			var lost int64
-			for s := range tableShards {
-				e.cells.each(s, func(_ *cellKey, c *cell) bool { lost += c.n.Swap(0); return true })
-			}
-			r.dropped.Add(lost)
+			e.cells.take(func(_ cellKey, n int64) bool { r.dropped.Add(n); return true })
 		}
 		r.past = append([]*epoch(nil), r.past[i+1:]...)
 		return
@@ -281,26 +277,21 @@ func (r *Recorder) takeCounts(size int, emit func([]token.Count) error) error {
 	var batch []token.Count
 	var err error
 	for _, e := range epochs {
-		for s := range tableShards {
-			e.cells.each(s, func(k *cellKey, c *cell) bool {
-				n := c.n.Swap(0)
-				if n == 0 {
-					return true
-				}
-				batch = append(batch, token.Count{
-					Bucket: e.start, TokenID: k.token, SecretID: k.secret, Scope: k.scope,
-					Outcome: k.outcome, Address: k.from.String(), N: n,
-				})
-				if len(batch) < size {
-					return true
-				}
-				err = emit(batch)
-				batch = nil
-				return err == nil
+		e.cells.take(func(k cellKey, n int64) bool {
+			kind := r.kinds.name(k.kind)
+			batch = append(batch, token.Count{
+				Bucket: e.start, TokenID: k.token, SecretID: k.secret, Scope: kind.scope,
+				Outcome: kind.outcome, Address: k.from.String(), N: n,
 			})
-			if err != nil {
-				return err
+			if len(batch) < size {
+				return true
 			}
+			err = emit(batch)
+			batch = nil
+			return err == nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	if len(batch) > 0 {

@@ -425,3 +425,71 @@ func TestRecordingWhileBucketsChangeAndTheDrainRuns(t *testing.T) {
 	require.Greater(t, counted, sent.Load()*9/10)
 	require.Empty(t, b.sink.allGaps())
 }
+
+// A gateway learns how long its buckets are when it has been recording already. What
+// it records from then on must not count until the end of the day.
+func TestAShorterBucketHoldsAtOnceWhenAskedFor(t *testing.T) {
+	b := newBench(t)
+	r := b.open()
+	require.NoError(t, r.Use(b.request(1), true))
+	b.bucket.Store(int64(time.Second))
+	r.Rebucket()
+	require.NoError(t, r.Use(b.request(2), true))
+	require.Equal(t, time.Second, r.Stats().Bucket)
+	b.flush(r)
+	until := map[token.ID]time.Time{}
+	for _, f := range b.sink.facts {
+		until[f.TokenID] = f.Until
+	}
+	require.Equal(t, noon.Truncate(24*time.Hour).Add(24*time.Hour), until["tok_1"])
+	require.Equal(t, noon.Add(time.Second), until["tok_2"])
+}
+
+func TestCountsAreNotLostWhileTheirTableGrows(t *testing.T) {
+	b := newBench(t)
+	r := b.open()
+	const workers, each, tokens = 4, 3000, 2000
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for i := range each {
+				if r.Use(b.request((i*7+w*31)%tokens), true) != nil {
+					t.Error("refused")
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.flush(r)
+	var sum int64
+	for _, n := range b.sink.counts {
+		sum += n
+	}
+	require.EqualValues(t, workers*each, sum)
+	require.EqualValues(t, tokens, r.Stats().Cells)
+}
+
+// Counters are told apart by a limited number of scopes. Use is not.
+func TestScopesBeyondThoseThatAreCountedApartAreRemembered(t *testing.T) {
+	b := newBench(t)
+	r := b.open()
+	const scopes = usage.MaxKinds + 100
+	for range 2 {
+		for i := range scopes {
+			q := b.request(1)
+			q.Scope.Name = fmt.Sprintf("scope:%d", i)
+			require.NoError(t, r.Use(q, true))
+		}
+	}
+	b.flush(r)
+	require.Len(t, b.sink.facts, scopes)
+	var sum int64
+	for _, n := range b.sink.counts {
+		sum += n
+	}
+	require.EqualValues(t, 2*scopes, sum)
+}
+
+func TestACounterIsOneLineOfTheCache(t *testing.T) { // P4
+	require.EqualValues(t, 64, usage.CellSize)
+}

@@ -182,6 +182,12 @@ func (s *surveyor) run(id token.ID, segments []extent, hasMark bool) error {
 		}
 		m, marked = decodeMark(b)
 		marked = marked && m.run == id
+		if len(segments) == 0 && blank(b) {
+			// Whoever made it was killed before its first word was in it. A run makes its
+			// segments after that, and lets nothing pass before both are on the disk.
+			s.found.bad = append(s.found.bad, markName(id))
+			return nil
+		}
 	}
 	o := orphan{run: token.Run{Node: s.node, ID: id}}
 	if hasMark {
@@ -250,6 +256,8 @@ func (s *surveyor) run(id token.ID, segments []extent, hasMark bool) error {
 	}
 	return nil
 }
+
+func blank(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
 
 // judge turns what is known about a run into gaps.
 func (s *surveyor) judge(o *orphan, m *mark, marked bool, lost string, since time.Time) {

@@ -105,19 +105,3 @@ func place[K comparable, V any](s []slot[K, V], hash uint64, n *node[K, V]) {
 	s[i].node.Store(n)
 	s[i].hash.Store(hash)
 }
-
-// each visits all entries of a shard, in any order, until visit says no.
-func (t *table[K, V]) each(n int, visit func(*K, *V) bool) bool {
-	slots := t.shards[n].slots.Load()
-	if slots == nil {
-		return true
-	}
-	for i := range *slots {
-		if s := &(*slots)[i]; s.hash.Load() != 0 {
-			if e := s.node.Load(); !visit(&e.key, &e.value) {
-				return false
-			}
-		}
-	}
-	return true
-}

@@ -1,7 +1,8 @@
 // Command bench measures what the gate costs: the shipped program with the gate
 // beside the same program with a plain reverse_proxy, interleaved in rounds, each
 // round paired, so that a noisy machine disturbs both alike. With -revocations it
-// measures a fleet on one Postgres instead. See docs/performance.md.
+// measures a fleet on one Postgres instead, and with -kills what is lost of the
+// record of use when gateways are killed. See docs/performance.md.
 package main
 
 import (
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/test/bench/fleet"
+	"github.com/sallyport/sallyport/test/bench/loss"
 	"github.com/sallyport/sallyport/test/bulk"
 	"github.com/sallyport/sallyport/tokenstore/postgres/pgtest"
 )
@@ -39,6 +41,9 @@ var (
 
 	revocations = flag.Int("revocations", 0, "measure three gateways on one Postgres, with so many revocations, and as many without notifications")
 	outage      = flag.Duration("outage", time.Minute, "with -revocations: how long the store is gone")
+
+	kills = flag.Int("kills", 0, "kill gateways under load so many times, in each of four settings, and look for uses that are not in the record")
+	seed  = flag.Uint64("seed", 1, "with -kills: of the moments and the requests")
 )
 
 func main() {
@@ -55,6 +60,9 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	if *revocations > 0 {
 		return runFleet(ctx, out)
+	}
+	if *kills > 0 {
+		return runLoss(ctx, out)
 	}
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return errors.New("wrk is missing (Debian: apt-get install wrk)")
@@ -104,6 +112,36 @@ func runFleet(ctx context.Context, out io.Writer) error {
 		_, _ = io.WriteString(out, figures.Table())
 	}
 	return err
+}
+
+// runLoss kills gateways on both stores, with both kinds of journal.
+func runLoss(ctx context.Context, out io.Writer) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	server, end, err := pgtest.ForProgram()
+	if err != nil {
+		return err
+	}
+	defer end()
+	began := time.Now()
+	_, _ = io.WriteString(out, loss.Head())
+	for _, store := range []*pgtest.Server{nil, server} {
+		for _, journal := range []string{"fast", "sync"} {
+			figures, err := loss.Measure(ctx, loss.Options{
+				Binary: *binary, Server: store, Gateways: 3, Journal: journal, Kills: *kills, Workers: 4, Tokens: 4000,
+				Seed: *seed, Life: 2 * time.Second,
+				Progress: func(what string) { log.Printf("%7.1f s  %s", time.Since(began).Seconds(), what) },
+			})
+			if figures != nil {
+				_, _ = io.WriteString(out, figures.Row())
+				err = errors.Join(err, figures.Err())
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // measure pairs rounds of the gate at n tokens with rounds of the plain proxy.
