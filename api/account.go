@@ -12,6 +12,7 @@ type Account struct {
 	Name      string    `json:"name" doc:"What people call it." example:"Example Ltd"`
 	Policy    string    `json:"policy" doc:"The policy that rules its tokens." example:"default"`
 	State     string    `json:"state" enum:"active,disabled" doc:"While it is disabled, none of its tokens works."`
+	TokensOff bool      `json:"tokens_off" doc:"Whether the option to have tokens is switched off for the account: then none of its tokens works, and none is issued."`
 	CreatedAt time.Time `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
 	UpdatedAt time.Time `json:"updated_at" doc:"When it was last changed (RFC 3339, UTC)."`
 	Version   int64     `json:"version" doc:"Grows with every change; If-Match takes it in quotes." example:"1"`
@@ -29,8 +30,9 @@ type NewAccount struct {
 type AccountEdit struct {
 	_ struct{} `additionalProperties:"false"`
 
-	Name   *string `json:"name,omitempty" nullable:"false" doc:"What people call it."`
-	Policy *string `json:"policy,omitempty" maxLength:"128" nullable:"false" doc:"The policy that rules its tokens, from the next request on."`
+	Name      *string `json:"name,omitempty" nullable:"false" doc:"What people call it."`
+	Policy    *string `json:"policy,omitempty" maxLength:"128" nullable:"false" doc:"The policy that rules its tokens, from the next request on."`
+	TokensOff *bool   `json:"tokens_off,omitempty" nullable:"false" doc:"Switches the option to have tokens off, or on again. Only an operator may."`
 }
 
 // Nothing is the body of the routes that need none: absent, or {}.
@@ -44,6 +46,7 @@ func accountOf(a *token.Account) Account {
 		Name:      a.Name,
 		Policy:    a.Policy,
 		State:     stateOf(a.Disabled),
+		TokensOff: a.TokensOff,
 		CreatedAt: a.CreatedAt.UTC(),
 		UpdatedAt: a.UpdatedAt.UTC(),
 		Version:   a.Version,

@@ -66,7 +66,9 @@ func (h *handler) accountRoutes() {
 		if p != nil {
 			return nil, p
 		}
-		return accountOrError(a.EditAccount(ctx, by, id, version, authority.EditAccount{Name: in.Body.Name, Policy: in.Body.Policy}))
+		return accountOrError(a.EditAccount(ctx, by, id, version, authority.EditAccount{
+			Name: in.Body.Name, Policy: in.Body.Policy, TokensOff: in.Body.TokensOff,
+		}))
 	})
 	for _, v := range []struct {
 		name, id, summary, about string

@@ -21,6 +21,12 @@ const (
 	// OperatorHeader carries the name that an operator goes by. It is a claim
 	// and proves nothing; the audit log marks it so.
 	OperatorHeader = "Sallyport-Operator"
+	// RequestedByHeader names the user in whose name an operator acts. The request
+	// is then judged as if that user had sent it.
+	RequestedByHeader = "Sallyport-Requested-By"
+	// OTPHeader carries a one-time code, for the verbs that take one. A body that
+	// has a field otp takes it there too.
+	OTPHeader = "Sallyport-OTP"
 	// RequestIDHeader names every response, and the audit entries and log lines
 	// that belong to it. One that a caller sends is not taken over: a caller
 	// could otherwise make its changes look like another's in the audit log.
@@ -93,11 +99,16 @@ func New(o Options) (http.Handler, error) {
 	h.api.UseMiddleware(h.admit)
 	h.tokenRoutes()
 	h.tokenLifeRoutes()
+	h.rotationRoutes()
 	h.accountRoutes()
 	h.userRoutes()
+	h.otpRoutes()
 	h.declaredRoutes()
+	h.roleRoutes()
+	h.policyRoutes()
 	h.lifecycleRoutes()
 	h.noticeRoutes()
+	h.webhookRoutes()
 	h.auditRoutes()
 	h.nodeRoutes()
 	h.gatewayRoutes()

@@ -5,29 +5,31 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/sallyport/sallyport/authority"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // AuditEntry says who did what to which record, and when.
 type AuditEntry struct {
-	Seq       int64           `json:"seq" doc:"The place in the chain, from 1 without gaps." example:"42"`
-	At        time.Time       `json:"at" doc:"When it happened (RFC 3339, UTC)."`
-	Actor     Actor           `json:"actor"`
-	Verb      string          `json:"verb" doc:"What was done." example:"token.rotate"`
-	Target    string          `json:"target" doc:"The ID or the name of the record." example:"tok_example"`
-	AccountID *token.ID       `json:"account_id" doc:"The account that the record belongs to; null when it belongs to none." example:"acc_example"`
-	Before    json.RawMessage `json:"before,omitempty" doc:"The fields that the change touched, as they were."`
-	After     json.RawMessage `json:"after,omitempty" doc:"The same fields, as they became."`
-	RequestID string          `json:"request_id" doc:"The X-Request-Id of the response; empty for what no request asked for."`
-	KeyID     string          `json:"key_id" doc:"The master key that the MAC is made under."`
-	Hash      string          `json:"hash" doc:"Hexadecimal SHA-256 over the entry and the hash before it."`
-	MAC       string          `json:"mac" doc:"Hexadecimal HMAC-SHA256 of the hash."`
+	Seq         int64           `json:"seq" doc:"The place in the chain, from 1 without gaps." example:"42"`
+	At          time.Time       `json:"at" doc:"When it happened (RFC 3339, UTC)."`
+	Actor       Actor           `json:"actor"`
+	RequestedBy *token.ID       `json:"requested_by" doc:"The user in whose name an operator acted; null when it was nobody's." example:"usr_example"`
+	Verb        string          `json:"verb" doc:"What was done." example:"token.rotate"`
+	Target      string          `json:"target" doc:"The ID or the name of the record." example:"tok_example"`
+	AccountID   *token.ID       `json:"account_id" doc:"The account that the record belongs to; null when it belongs to none." example:"acc_example"`
+	Before      json.RawMessage `json:"before,omitempty" doc:"The fields that the change touched, as they were."`
+	After       json.RawMessage `json:"after,omitempty" doc:"The same fields, as they became."`
+	RequestID   string          `json:"request_id" doc:"The X-Request-Id of the response; empty for what no request asked for."`
+	KeyID       string          `json:"key_id" doc:"The master key that the MAC is made under."`
+	Hash        string          `json:"hash" doc:"Hexadecimal SHA-256 over the entry and the hash before it."`
+	MAC         string          `json:"mac" doc:"Hexadecimal HMAC-SHA256 of the hash."`
 }
 
 // Actor is who asked for a change.
 type Actor struct {
-	Kind     string `json:"kind" doc:"operator: whoever reaches this API or the store. system: the gateway itself." example:"operator"`
+	Kind     string `json:"kind" doc:"operator: whoever reaches this API or the store. user: a user of an account. token: a token. system: the gateway itself." example:"operator"`
 	Name     string `json:"name" doc:"An ID, or what an operator goes by." example:"ada"`
 	Verified bool   `json:"verified" doc:"False when the name is the actor's own claim."`
 	Address  string `json:"address" doc:"Where the request came from, as far as it is known." example:"127.0.0.1"`
@@ -79,6 +81,9 @@ func auditEntryOf(e *tokenstore.AuditEntry) AuditEntry {
 	}
 	if e.AccountID != "" {
 		w.AccountID = &e.AccountID
+	}
+	if id := authority.RequesterOf(e); id != "" {
+		w.RequestedBy = &id
 	}
 	return w
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 // The limits of request bodies.
 const (
 	maxBody     = 64 << 10
+	maxReport   = 1 << 20 // of a route that takes a list of others' findings
 	maxBodyTime = 10 * time.Second
 	maxDepth    = 16
 )
@@ -27,7 +29,7 @@ var longAgo = time.Unix(1, 0)
 
 // readBody reads a request's body whole, so that nothing is done for a request
 // that turns out to be too large or cut short.
-func readBody(w http.ResponseWriter, r *http.Request, within time.Duration) ([]byte, *Problem) {
+func readBody(w http.ResponseWriter, r *http.Request, most int64, within time.Duration) ([]byte, *Problem) {
 	if r.Body == nil {
 		return nil, nil
 	}
@@ -35,7 +37,7 @@ func readBody(w http.ResponseWriter, r *http.Request, within time.Duration) ([]b
 	// deadlines have no connection.
 	connection := http.NewResponseController(w)
 	late := time.AfterFunc(within, func() { _ = connection.SetReadDeadline(longAgo) })
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if !late.Stop() && err == nil {
 		// It came at the last moment. Otherwise the deadline stays, or the server
 		// would go on to wait for the rest.
@@ -44,16 +46,17 @@ func readBody(w http.ResponseWriter, r *http.Request, within time.Duration) ([]b
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, newProblem(codeBodyTooLarge, "A request body has at most 64 KiB.")
+		return nil, newProblem(codeBodyTooLarge, fmt.Sprintf("A request body has at most %d KiB here.", most>>10))
 	case err != nil:
 		return nil, newProblem(codeInvalidRequest, "The request body was not complete, or took too long to come.")
 	}
 	return data, nil
 }
 
-// checkMediaType accepts application/json, in UTF-8 and not encoded. A form or
-// text/plain is what a browser can send across sites without asking first (D5).
-func checkMediaType(h http.Header) *Problem {
+// checkMediaType accepts the one media type of a route, in UTF-8 and not encoded.
+// Where anything is changed that is JSON: a form or text/plain is what a browser can
+// send across sites without asking first (D5).
+func checkMediaType(h http.Header, accepted string) *Problem {
 	values := h.Values("Content-Type")
 	if len(values) == 1 && h.Get("Content-Encoding") == "" {
 		media, params, err := mime.ParseMediaType(values[0])
@@ -61,19 +64,23 @@ func checkMediaType(h http.Header) *Problem {
 		if charset != "" {
 			other--
 		}
-		if err == nil && media == "application/json" && other == 0 &&
+		if err == nil && media == accepted && other == 0 &&
 			(charset == "" || strings.EqualFold(charset, "utf-8")) {
 			return nil
 		}
 	}
-	return newProblem(codeUnsupportedMediaType, "Send the body as Content-Type: application/json, in UTF-8 and not compressed.")
+	return newProblem(codeUnsupportedMediaType, "Send the body as Content-Type: "+accepted+", in UTF-8 and not compressed.")
 }
 
-// checkJSON accepts one JSON object that can be read in one way only. The
+// checkJSON accepts one JSON object, or the array that the route takes instead, that
+// can be read in one way only. The
 // decoder that comes after is lenient: it takes the last of two equal keys,
 // matches keys in any case, takes null for absent, and replaces what is no
 // Unicode; each would let what one reader checked differ from what another does.
-func checkJSON(data []byte, registry huma.Registry, schema *huma.Schema) *Problem {
+//
+// open: objects may have members that are not known. Names that differ from a known one
+// in case alone are refused all the same.
+func checkJSON(data []byte, registry huma.Registry, schema *huma.Schema, open bool) *Problem {
 	if !utf8.Valid(data) {
 		return newProblem(codeInvalidRequest, "The request body is not UTF-8.")
 	}
@@ -82,7 +89,7 @@ func checkJSON(data []byte, registry huma.Registry, schema *huma.Schema) *Proble
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	c := &jsonCheck{decoder: d, registry: registry}
+	c := &jsonCheck{decoder: d, registry: registry, open: open}
 	c.value("", schema, 1)
 	if c.problem != nil {
 		return c.problem
@@ -97,6 +104,7 @@ func checkJSON(data []byte, registry huma.Registry, schema *huma.Schema) *Proble
 type jsonCheck struct {
 	decoder  *json.Decoder
 	registry huma.Registry
+	open     bool
 	fields   []FieldProblem
 	problem  *Problem
 }
@@ -117,8 +125,8 @@ func (c *jsonCheck) value(at string, schema *huma.Schema, depth int) {
 	for schema != nil && schema.Ref != "" {
 		schema = c.registry.SchemaFromRef(schema.Ref)
 	}
-	if _, object := t.(json.Delim); depth == 1 && (!object || t != json.Delim('{')) {
-		c.problem = newProblem(codeInvalidRequest, "The request body must be a JSON object.")
+	if wanted, name := topOf(schema); depth == 1 && t != wanted {
+		c.problem = newProblem(codeInvalidRequest, "The request body must be a JSON "+name+".")
 		return
 	}
 	switch v := t.(type) {
@@ -149,6 +157,24 @@ func (c *jsonCheck) value(at string, schema *huma.Schema, depth int) {
 	}
 }
 
+// topOf says what a document of a schema begins with.
+func topOf(schema *huma.Schema) (json.Token, string) {
+	if schema != nil && schema.Type == huma.TypeArray {
+		return json.Delim('['), "array"
+	}
+	return json.Delim('{'), "object"
+}
+
+// differsInCase says whether the decoder would take a member for a known one.
+func differsInCase(schema *huma.Schema, key string) bool {
+	for name := range schema.Properties {
+		if strings.EqualFold(name, key) {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *jsonCheck) object(at string, schema *huma.Schema, depth int) {
 	seen := map[string]bool{}
 	for c.decoder.More() {
@@ -167,6 +193,9 @@ func (c *jsonCheck) object(at string, schema *huma.Schema, depth int) {
 		var of *huma.Schema
 		if schema != nil {
 			if of = schema.Properties[key]; of == nil {
+				of, _ = schema.AdditionalProperties.(*huma.Schema) // of a map
+			}
+			if of == nil && (!c.open || differsInCase(schema, key)) {
 				c.field(here, unknownField)
 			}
 		}
@@ -199,7 +228,7 @@ func (c *jsonCheck) end() {
 
 // notJSON says no more: the parser's own words quote what they stumbled over.
 func notJSON() *Problem {
-	return newProblem(codeInvalidRequest, "The request body is not one valid JSON object.")
+	return newProblem(codeInvalidRequest, "The request body is not one valid JSON document.")
 }
 
 // valueOf reads an optional body.

@@ -17,7 +17,7 @@ import (
 
 func TestABodyThatNeverEndsIsGivenUp(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, p := readBody(w, r, time.Millisecond)
+		_, p := readBody(w, r, maxBody, time.Millisecond)
 		if p == nil {
 			w.WriteHeader(http.StatusOK)
 			return

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/sallyport/sallyport/token"
 )
 
 // maxResponse is more than the largest page can take: 200 tokens with 1,000
@@ -27,6 +29,11 @@ var ErrUnexpectedAnswer = errors.New("api: the answer is not of Sallyport's mana
 type Client struct {
 	// Operator is sent as the name of who asks; empty sends none.
 	Operator string
+	// RequestedBy is the user in whose name the operator acts; empty: nobody's.
+	RequestedBy token.ID
+	// OTP is sent as the one-time code of who asks; empty sends none. A code works
+	// once.
+	OTP string
 
 	base string
 	http *http.Client
@@ -60,8 +67,9 @@ type call struct {
 	method, path string
 	query        url.Values
 	header       http.Header
-	body         any // nil: none
-	accept       int // a status besides 2xx whose body is an answer and no problem
+	body         any        // nil: none
+	form         url.Values // in place of body
+	accept       int        // a status besides 2xx whose body is an answer and no problem
 }
 
 // do asks and decodes the answer into out.
@@ -109,6 +117,9 @@ func (c *Client) request(ctx context.Context, ask call) (*http.Request, error) {
 		}
 		body = bytes.NewReader(data)
 	}
+	if ask.form != nil {
+		body = strings.NewReader(ask.form.Encode())
+	}
 	address := c.base + ask.path
 	if len(ask.query) > 0 {
 		address += "?" + ask.query.Encode()
@@ -124,8 +135,17 @@ func (c *Client) request(ctx context.Context, ask call) (*http.Request, error) {
 	if ask.body != nil {
 		req.Header.Set("Content-Type", jsonType)
 	}
+	if ask.form != nil {
+		req.Header.Set("Content-Type", formType)
+	}
 	if c.Operator != "" {
 		req.Header.Set(OperatorHeader, c.Operator)
+	}
+	if c.RequestedBy != "" {
+		req.Header.Set(RequestedByHeader, string(c.RequestedBy))
+	}
+	if c.OTP != "" {
+		req.Header.Set(OTPHeader, c.OTP)
 	}
 	return req, nil
 }

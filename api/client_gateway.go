@@ -14,11 +14,6 @@ import (
 // Roles lists the roles.
 func (c *Client) Roles(ctx context.Context) ([]Role, error) { return whole[Role](ctx, c, "/roles") }
 
-// Policies lists the policies.
-func (c *Client) Policies(ctx context.Context) ([]Policy, error) {
-	return whole[Policy](ctx, c, "/policies")
-}
-
 // Scopes lists the scopes, the built-in ones included.
 func (c *Client) Scopes(ctx context.Context) ([]Scope, error) { return whole[Scope](ctx, c, "/scopes") }
 

@@ -24,6 +24,7 @@ type TokenFilter struct {
 	States            []token.State
 	Scope, Search     string
 	ExpiresBefore     time.Time
+	LastUsedBefore    time.Time
 	Cursor            string // where to begin
 	Limit             int    // of a page; 0: the default
 }
@@ -35,6 +36,7 @@ func (f TokenFilter) query() url.Values {
 	set(q, "scope", f.Scope)
 	set(q, "search", f.Search)
 	setTime(q, "expires_before", f.ExpiresBefore)
+	setTime(q, "last_used_before", f.LastUsedBefore)
 	var states []string
 	for _, s := range f.States {
 		states = append(states, s.String())

@@ -19,13 +19,6 @@ func (h *handler) declaredRoutes() {
 		return pageOrError(list, roleOf, "", err)
 	})
 	register(h, route{
-		method: http.MethodGet, path: "/policies", id: "listPolicies", tag: "rules",
-		summary: "List policies",
-	}, func(ctx context.Context, by authority.By, _ *nothingAsked) (*pageAnswer[Policy], error) {
-		list, err := a.Policies(ctx, by)
-		return pageOrError(list, policyOf, "", err)
-	})
-	register(h, route{
 		method: http.MethodGet, path: "/scopes", id: "listScopes", tag: "rules",
 		summary: "List scopes",
 		about:   "The built-in scopes, and those that the configuration declares.",

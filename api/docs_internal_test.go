@@ -29,7 +29,7 @@ func TestTheDocsNameEveryCodeWithItsStatus(t *testing.T) {
 		want[code] = m.status
 	}
 	got := map[string]int{}
-	for _, row := range regexp.MustCompile("(?m)^\\| ([0-9]{3}) \\| `([a-z_]+)` \\|").FindAllStringSubmatch(readDocs(t), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| ([0-9]{3}) \\| `([a-z0-9_]+)` \\|").FindAllStringSubmatch(readDocs(t), -1) {
 		got[row[2]], _ = strconv.Atoi(row[1])
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

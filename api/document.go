@@ -40,6 +40,7 @@ func (h *handler) config() huma.Config {
 				{Name: "users", Description: "The people of accounts."},
 				{Name: "rules", Description: "What is declared: roles, policies and scopes."},
 				{Name: "lifecycle", Description: "What is known of use, what follows from it, and who is told."},
+				{Name: "webhooks", Description: "Where events are sent to."},
 				{Name: "audit", Description: "Who changed what."},
 				{Name: "gateway", Description: "The gateways themselves."},
 			},
@@ -92,8 +93,10 @@ func scrubber(ctx huma.Context, _ string, v any) (any, error) {
 // Codes that routes of a kind share.
 var (
 	everywhere = []string{codeInvalidRequest, codeForbidden, codeInvalidField, codeInternalError, codeStoreUnavailable}
-	withBody   = []string{codeBodyTooLarge, codeUnsupportedMediaType}
-	onARecord  = []string{codeNotFound}
+	// What a change in a user's name can be refused with.
+	inAName   = []string{codeExceedsGrantor, codeStepUpRequired, codeInvalidOTP, codeCodeUsed}
+	withBody  = []string{codeBodyTooLarge, codeUnsupportedMediaType}
+	onARecord = []string{codeNotFound}
 )
 
 // documentProblems describes the refusals of an operation, by status.
@@ -102,7 +105,10 @@ func documentProblems(op *huma.Operation, codes []string) {
 	if op.Method != http.MethodGet && op.Method != http.MethodDelete {
 		all = append(all, withBody...)
 	}
-	if strings.Contains(op.Path, "{id}") {
+	if op.Method != http.MethodGet {
+		all = append(all, inAName...)
+	}
+	if strings.Contains(op.Path, "{") {
 		all = append(all, onARecord...)
 	}
 	if anonymous(op) {
@@ -181,6 +187,18 @@ func finishDocument(doc *huma.OpenAPI) {
 			Schema:      &huma.Schema{Type: huma.TypeString},
 			Example:     "ada",
 		},
+		RequestedByHeader: {
+			Name: RequestedByHeader, In: "header",
+			Description: "The ID of an owner or admin of the account in whose name an operator acts. The request is judged as if that user had sent it; absent: the operator acts in the operator's own name.",
+			Schema:      &huma.Schema{Type: huma.TypeString},
+			Example:     "usr_example",
+		},
+		OTPHeader: {
+			Name: OTPHeader, In: "header",
+			Description: "The one-time code or a recovery code of the user who asks, where the policy wants one.",
+			Schema:      &huma.Schema{Type: huma.TypeString},
+			Example:     "123456",
+		},
 	}
 	for _, item := range doc.Paths {
 		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
@@ -188,7 +206,9 @@ func finishDocument(doc *huma.OpenAPI) {
 				continue
 			}
 			if !anonymous(op) {
-				op.Parameters = append(op.Parameters, &huma.Param{Ref: "#/components/parameters/" + OperatorHeader})
+				for _, name := range []string{OperatorHeader, RequestedByHeader, OTPHeader} {
+					op.Parameters = append(op.Parameters, &huma.Param{Ref: "#/components/parameters/" + name})
+				}
 			}
 			for _, p := range op.Parameters {
 				// The document says so; huma itself would answer 422 and not 428.

@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/sallyport/sallyport/authority"
+	"github.com/sallyport/sallyport/token"
 )
 
 // ServeHTTP does what every request needs before it has a route, and whatever
@@ -188,6 +189,12 @@ func (h *handler) admitted(op *huma.Operation, known *request, w http.ResponseWr
 	if p := checkHeaders(r.Header); p != nil {
 		return p
 	}
+	known.by.RequestedBy = token.ID(r.Header.Get(RequestedByHeader))
+	if code := r.Header.Get(OTPHeader); len(code) <= maxCode {
+		known.by.Code = authority.OneTimeCode(code)
+	} else {
+		return fieldProblem(FieldProblem{Header: OTPHeader, Detail: codeRule})
+	}
 	query, p := parseQuery(r.URL.RawQuery)
 	if p != nil {
 		return p
@@ -204,7 +211,7 @@ func (h *handler) admitted(op *huma.Operation, known *request, w http.ResponseWr
 
 // admitBody reads and checks the body, and puts it back for huma to decode.
 func (h *handler) admitBody(op *huma.Operation, w http.ResponseWriter, r *http.Request) *Problem {
-	data, p := readBody(w, r, maxBodyTime)
+	data, p := readBody(w, r, op.MaxBodyBytes, maxBodyTime)
 	switch {
 	case p != nil:
 		return p
@@ -214,13 +221,18 @@ func (h *handler) admitBody(op *huma.Operation, w http.ResponseWriter, r *http.R
 		replaceBody(r, nil)
 		return nil
 	}
-	if p := checkMediaType(r.Header); p != nil {
+	if op.RequestBody.Content[formType] != nil {
+		return admitForm(r, data)
+	}
+	if p := checkMediaType(r.Header, jsonType); p != nil {
 		return p
 	}
+	schema := op.RequestBody.Content[jsonType].Schema
 	if len(data) == 0 {
-		return newProblem(codeInvalidRequest, "This route needs a JSON object as its request body.")
+		_, name := topOf(schema)
+		return newProblem(codeInvalidRequest, "This route needs a JSON "+name+" as its request body.")
 	}
-	if p := checkJSON(data, h.api.OpenAPI().Components.Schemas, op.RequestBody.Content[jsonType].Schema); p != nil {
+	if p := checkJSON(data, h.api.OpenAPI().Components.Schemas, schema, isOpen(op)); p != nil {
 		return p
 	}
 	replaceBody(r, data)
@@ -233,7 +245,7 @@ const jsonType = "application/json"
 // repeated or empty: an empty Idempotency-Key would drop the protection that its
 // sender counts on.
 func checkHeaders(header http.Header) *Problem {
-	for _, name := range []string{idempotencyKey, ifMatch} {
+	for _, name := range []string{idempotencyKey, ifMatch, RequestedByHeader, OTPHeader} {
 		values := header.Values(name)
 		if len(values) > 1 || len(values) == 1 && strings.TrimSpace(values[0]) == "" {
 			return fieldProblem(FieldProblem{Header: name, Detail: "must be given once, with a value"})

@@ -13,6 +13,7 @@ type Lifecycle interface {
 	// Pass must not run beside another pass of this gateway.
 	Pass(context.Context) (lifecycle.Report, error)
 	Forecast(context.Context, lifecycle.Options) (lifecycle.Forecast, error)
+	Preview(context.Context, lifecycle.Question) (lifecycle.Preview, error)
 	Coverage(context.Context) (lifecycle.Observation, error)
 	Recommend(context.Context, token.ID) (lifecycle.Recommendation, error)
 }
@@ -150,7 +151,7 @@ type Gap struct {
 type Run struct {
 	ID             token.ID   `json:"id" doc:"Names the run."`
 	Node           string     `json:"node" doc:"The gateway."`
-	State          string     `json:"state" enum:"serving,stopped,lost,waived" doc:"serving, or it may be; stopped cleanly; lost, with what it saw last; or lost and retired."`
+	State          string     `json:"state" enum:"serving,silent,stopped,lost,waived" doc:"serving; silent: not heard of lately, and it may still let requests pass without the store; stopped cleanly; lost, with what it saw last; or lost and retired."`
 	StartedAt      time.Time  `json:"started_at" doc:"When it started (RFC 3339, UTC)."`
 	CoveredThrough *time.Time `json:"covered_through" doc:"Up to when all that it saw has reached the store (RFC 3339, UTC); null: nothing has."`
 	LastContact    *time.Time `json:"last_contact" doc:"When it last reached the store (RFC 3339, UTC)."`

@@ -23,7 +23,7 @@ type Problem struct {
 	RequestID string         `json:"request_id" doc:"The X-Request-Id of this response; the gateway's log has it too."`
 	Errors    []FieldProblem `json:"errors,omitempty" doc:"The fields that are wrong, if the problem is about fields."`
 
-	Candidates []Candidate `json:"candidates,omitempty" doc:"With token_limit_reached: valid secrets that count, of which one can be given up to make room. At most 100, those of the newest tokens first."`
+	Candidates []Candidate `json:"candidates,omitempty" doc:"With token_limit_reached: valid secrets that count, of which revoke_last4 can give one up to make room. With ambiguous_last4: those that end so. At most 100, those of the newest tokens first."`
 
 	retryAfter string
 }
@@ -61,10 +61,16 @@ func (f *FieldProblem) name() string {
 const (
 	codeInvalidRequest       = "invalid_request"
 	codeForbidden            = "forbidden"
+	codeExceedsGrantor       = "exceeds_grantor"
+	codeStepUpRequired       = "step_up_required"
+	codeInvalidOTP           = "invalid_otp"
+	codeCodeUsed             = "code_used"
 	codeNotFound             = "not_found"
 	codeMethodNotAllowed     = "method_not_allowed"
 	codeTokenLimitReached    = "token_limit_reached"
+	codeAmbiguousLast4       = "ambiguous_last4"
 	codeRotationInProgress   = "rotation_in_progress"
+	codeNoRotation           = "no_rotation"
 	codeRetryInProgress      = "retry_in_progress"
 	codeAlreadyConfirmed     = "already_confirmed"
 	codeManagedByConfig      = "managed_by_config"
@@ -90,11 +96,17 @@ type meaning struct {
 // problems is the one table from codes to statuses.
 var problems = map[string]meaning{
 	codeInvalidRequest:       {http.StatusBadRequest, "The request is not well formed"},
+	codeInvalidOTP:           {http.StatusUnauthorized, "The one-time code is not accepted"},
+	codeCodeUsed:             {http.StatusUnauthorized, "The one-time code was used before"},
+	codeExceedsGrantor:       {http.StatusForbidden, "Nobody can give more than they hold"},
+	codeStepUpRequired:       {http.StatusForbidden, "This needs a one-time code"},
 	codeForbidden:            {http.StatusForbidden, "This is not allowed"},
 	codeNotFound:             {http.StatusNotFound, "There is nothing here"},
 	codeMethodNotAllowed:     {http.StatusMethodNotAllowed, "The method does not fit this path"},
 	codeTokenLimitReached:    {http.StatusConflict, "The policy lets no more secrets be valid"},
+	codeAmbiguousLast4:       {http.StatusConflict, "Several secrets end so"},
 	codeRotationInProgress:   {http.StatusConflict, "A rotation is already under way"},
+	codeNoRotation:           {http.StatusConflict, "No rotation is under way"},
 	codeRetryInProgress:      {http.StatusConflict, "A request with the same Idempotency-Key is still being answered"},
 	codeAlreadyConfirmed:     {http.StatusConflict, "The secret issued under this Idempotency-Key is already in use"},
 	codeManagedByConfig:      {http.StatusConflict, "The gateway's configuration owns this record"},
@@ -102,7 +114,7 @@ var problems = map[string]meaning{
 	codeVersionMismatch:      {http.StatusPreconditionFailed, "The record was changed since it was read"},
 	codeConfirmationRequired: {http.StatusPreconditionFailed, "This needs an explicit confirmation"},
 	codeBodyTooLarge:         {http.StatusRequestEntityTooLarge, "The request body is too large"},
-	codeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The request body is not JSON"},
+	codeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "The request body is of another media type than the route takes"},
 	codeInvalidField:         {http.StatusUnprocessableEntity, "A field is not valid"},
 	codeIPAllowlistRequired:  {http.StatusUnprocessableEntity, "The policy requires an IP allow-list"},
 	codeIfMatchRequired:      {http.StatusPreconditionRequired, "An edit needs the version that it is based on"},
@@ -241,6 +253,8 @@ func problemOfRefusal(e *authority.Error, pl place) (*Problem, error) {
 		return p, nil
 	case idempotencyKey:
 		field = FieldProblem{Header: idempotencyKey, Detail: e.Detail}
+	case "requested_by":
+		field = FieldProblem{Header: RequestedByHeader, Detail: e.Detail}
 	case "operator": // what the actor goes by came in a header
 		field = FieldProblem{Header: OperatorHeader, Detail: e.Detail}
 	default:

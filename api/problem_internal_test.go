@@ -27,7 +27,7 @@ func TestEveryRefusalOfTheAuthorityHasAStatus(t *testing.T) {
 
 func TestCodesAreStatusesOfErrors(t *testing.T) {
 	for code, m := range problems {
-		require.Regexp(t, `^[a-z]+(_[a-z]+)*$`, code)
+		require.Regexp(t, `^[a-z]+(_[a-z0-9]+)*$`, code)
 		require.GreaterOrEqual(t, m.status, 400)
 		require.NotEmpty(t, http.StatusText(m.status))
 		require.NotEmpty(t, m.title)

@@ -134,6 +134,10 @@ func TestWhatIsDeclaredIsListed(t *testing.T) {
 	require.Equal(t, []api.Scope{
 		{Name: "read", Nature: token.Read, BuiltIn: true},
 		{Name: "write", Nature: token.Write, BuiltIn: true},
+		{Name: "sallyport:tokens:read", Nature: token.Read, BuiltIn: true},
+		{Name: "sallyport:tokens:write", Nature: token.Write, BuiltIn: true},
+		{Name: "sallyport:users:read", Nature: token.Read, BuiltIn: true},
+		{Name: "sallyport:audit:read", Nature: token.Read, BuiltIn: true},
 		{Name: "payments:read", Nature: token.Read, ManagedByConfig: true},
 	}, scopes)
 	policies, err := c.Policies(t.Context())

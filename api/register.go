@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -23,6 +24,9 @@ type route struct {
 	codes        []string
 	also         map[int]string // further statuses that are no problem, with their schema
 	hidden       bool
+	maxBody      int64 // in bytes; 64 KiB when zero
+	// open accepts members that are not known, in objects of a form that others set.
+	open bool
 }
 
 // verb is a handler: everything about HTTP is done before it and after it.
@@ -33,7 +37,11 @@ func register[I, O any](h *handler, r route, f verb[I, O]) {
 	op := r.operation()
 	huma.Register(h.api, op, func(ctx context.Context, in *I) (*O, error) {
 		known := requestOf(ctx)
-		out, err := f(ctx, known.by, in)
+		by := known.by
+		if code := takeCode(in); code != "" {
+			by.Code = code
+		}
+		out, err := f(ctx, by, in)
 		if err != nil {
 			p := h.problem(ctx, &op, err)
 			p.RequestID = known.id
@@ -66,7 +74,8 @@ func (r *route) operation() huma.Operation {
 		Summary:                      r.summary,
 		Description:                  r.about,
 		DefaultStatus:                r.status,
-		MaxBodyBytes:                 maxBody,
+		MaxBodyBytes:                 cmp.Or(r.maxBody, maxBody),
+		Metadata:                     map[string]any{openMember: r.open},
 		BodyReadTimeout:              -1, // the body was read before huma sees it
 		RejectUnknownQueryParameters: true,
 		Responses:                    map[string]*huma.Response{},
@@ -83,6 +92,11 @@ func (r *route) operation() huma.Operation {
 	documentProblems(&op, r.codes)
 	return op
 }
+
+const openMember = "open"
+
+// isOpen says whether a route accepts members that are not known.
+func isOpen(op *huma.Operation) bool { return op.Metadata[openMember] == true }
 
 // anonymous says whether an operation is answered without knowing who asks.
 func anonymous(op *huma.Operation) bool {

@@ -26,7 +26,7 @@ type Token struct {
 	CreatedAt               time.Time         `json:"created_at" doc:"When it was created (RFC 3339, UTC)."`
 	UpdatedAt               time.Time         `json:"updated_at" doc:"When it was last changed (RFC 3339, UTC)."`
 	ExpiresAt               *time.Time        `json:"expires_at" doc:"When it ends: its own expiry or its policy's limit, whichever is earlier (RFC 3339, UTC); null: never."`
-	PreviousSecretExpiresAt *time.Time        `json:"previous_secret_expires_at" doc:"During a rotation, when the previous secret ends (RFC 3339, UTC); null otherwise."`
+	PreviousSecretExpiresAt *time.Time        `json:"previous_secret_expires_at" doc:"During a rotation, when the previous secret ends (RFC 3339, UTC); null otherwise, and while nothing has set an end: the token's rotation says which it is."`
 	LastUsedAt              *time.Time        `json:"last_used_at" doc:"The latest moment of which it is known that the token was used (RFC 3339, UTC); null: never. It is the first use on the last day of use, and may be some minutes behind."`
 	ExemptUntil             *time.Time        `json:"exempt_until" doc:"Until when it is kept from being narrowed or deleted for being unused (RFC 3339, UTC); null: it is not."`
 	Scheduled               *Scheduled        `json:"scheduled" doc:"What was announced for it and is still to come; null: nothing."`
@@ -107,7 +107,9 @@ type NewToken struct {
 	Environment     token.Environment `json:"environment,omitempty" enum:"production,sandbox" doc:"Fixed from now on; production when absent."`
 	ExpiresAt       *time.Time        `json:"expires_at,omitempty" nullable:"true" doc:"When it ends (RFC 3339); null or absent: never, as far as the policy lets it."`
 	FreshOnly       bool              `json:"fresh_only,omitempty" doc:"Have gateways answer for it only while they know all changes: 503 once the store has been out of reach for 5 seconds, also where other tokens go on working."`
+	RevokeLast4     string            `json:"revoke_last4,omitempty" maxLength:"4" doc:"The last 4 characters of a valid secret of the account, which is revoked to make room for the new one, and its token with it when it was the only one. Letter case counts." example:"x7Qe"`
 	Confirm         bool              `json:"confirm,omitempty" doc:"Confirms the creation where the policy asks for it."`
+	OTP             string            `json:"otp,omitempty" maxLength:"64" doc:"The one-time code of the user who asks, where the policy wants one; or the header Sallyport-OTP." example:"123456"`
 }
 
 // Issued is the answer of the two routes that issue a secret.
@@ -130,6 +132,7 @@ type TokenEdit struct {
 	ExpiresAt       ExpiryEdit    `json:"expires_at,omitzero" doc:"When it ends (RFC 3339); null: never, as far as the policy lets it."`
 	FreshOnly       *bool         `json:"fresh_only,omitempty" nullable:"false" doc:"Whether gateways answer for it only while they know all changes. The policy does not restrict it."`
 	Confirm         bool          `json:"confirm,omitempty" doc:"Confirms the edit where the policy asks for it."`
+	OTP             string        `json:"otp,omitempty" maxLength:"64" doc:"The one-time code of the user who asks, where the policy wants one; or the header Sallyport-OTP." example:"123456"`
 }
 
 // ExpiryEdit is a change of an expiry. The zero value leaves it as it is: JSON
@@ -160,16 +163,19 @@ func (ExpiryEdit) Schema(huma.Registry) *huma.Schema {
 type Rotation struct {
 	_ struct{} `additionalProperties:"false"`
 
-	Mode               token.RotationMode `json:"mode,omitempty" enum:"timed,now" doc:"timed: the previous secret works for the grace period. now: it ends at once. Absent: the policy's first mode."`
-	GracePeriodSeconds *int64             `json:"grace_period_seconds,omitempty" nullable:"false" minimum:"0" maximum:"315360000" doc:"How long the previous secret goes on working, in seconds, within the policy's bounds; absent: the policy's default. Only with mode timed." example:"86400"`
+	Mode               token.RotationMode `json:"mode,omitempty" enum:"timed,now,until_confirmed,on_first_use" doc:"timed: the previous secret works for the grace period. now: it ends at once. until_confirmed: it works until the rotation is confirmed. on_first_use: it works until the grace period after the first use of the new secret. Absent: the policy's first mode."`
+	GracePeriodSeconds *int64             `json:"grace_period_seconds,omitempty" nullable:"false" minimum:"0" maximum:"315360000" doc:"How long the previous secret goes on working, in seconds, within the policy's bounds; absent: the policy's default. Only with the modes timed and on_first_use." example:"86400"`
+	RevokeLast4        string             `json:"revoke_last4,omitempty" maxLength:"4" doc:"The last 4 characters of a valid secret of the account, which is revoked to make room for the new one, and its token with it when it was the only one. Letter case counts. The token's own current secret makes the rotation end it at once, and its previous secret ends the rotation under way." example:"x7Qe"`
 	Confirm            bool               `json:"confirm,omitempty" doc:"Confirms the rotation where the policy asks for it."`
+	OTP                string             `json:"otp,omitempty" maxLength:"64" doc:"The one-time code of the user who asks, where the policy wants one; or the header Sallyport-OTP." example:"123456"`
 }
 
 // Confirmation is the body of the verbs that take nothing else.
 type Confirmation struct {
 	_ struct{} `additionalProperties:"false"`
 
-	Confirm bool `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
+	Confirm bool   `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
+	OTP     string `json:"otp,omitempty" maxLength:"64" doc:"The one-time code of the user who asks, where the policy wants one; or the header Sallyport-OTP." example:"123456"`
 }
 
 // Restoring is what bringing a deleted token back asks for.
@@ -178,6 +184,7 @@ type Restoring struct {
 
 	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"When it ends from now on (RFC 3339); null or absent: as before. One that has expired needs it."`
 	Confirm   bool       `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
+	OTP       string     `json:"otp,omitempty" maxLength:"64" doc:"The one-time code of the user who asks, where the policy wants one; or the header Sallyport-OTP." example:"123456"`
 }
 
 // Exemption is what keeping a token from being narrowed or deleted asks for.

@@ -36,6 +36,7 @@ type (
 		Scope         string   `query:"scope" maxLength:"128" doc:"Only custom tokens that list this scope."`
 		Search        string   `query:"search" maxLength:"200" doc:"A token's ID, the last 4 characters of a valid secret, or the beginning of a name; at most 200 bytes."`
 		ExpiresBefore string   `query:"expires_before" format:"date-time" doc:"Only tokens that expire before this time (RFC 3339)."`
+		UsedBefore    string   `query:"last_used_before" format:"date-time" doc:"Only tokens that were made before this time (RFC 3339) and, as far as is known, not used since: their last_used_at is before it or null."`
 		Cursor        string   `query:"cursor" pattern:"^[!-~]{1,512}$" doc:"The next_cursor of the page before."`
 		Limit         int      `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many records a page has."`
 	}
@@ -68,7 +69,7 @@ func (h *handler) tokenRoutes() {
 		method: http.MethodPost, path: "/tokens", id: "createToken", tag: "tokens", status: http.StatusCreated,
 		summary: "Create a token",
 		about:   "Issues a token with its first secret, which is shown in this response and never again.\n\nWith an Idempotency-Key, a repeated request answers 200 with `replayed` and a new secret in place of the one issued before, as long as nobody has used that one.",
-		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeTokenLimitReached, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
+		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeTokenLimitReached, codeAmbiguousLast4, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
 		also:    map[int]string{http.StatusOK: "Issued"},
 	}, func(ctx context.Context, by authority.By, in *createToken) (*issuedAnswer, error) {
 		var err error
@@ -86,6 +87,7 @@ func (h *handler) tokenRoutes() {
 			Environment: in.Body.Environment,
 			FreshOnly:   in.Body.FreshOnly,
 			Confirm:     in.Body.Confirm,
+			RevokeLast4: in.Body.RevokeLast4,
 		}
 		if in.Body.ExpiresAt != nil {
 			n.ExpiresAt = in.Body.ExpiresAt.UTC()
@@ -157,7 +159,7 @@ func (h *handler) tokenRoutes() {
 		method: http.MethodPost, path: "/tokens/{id}/rotate", id: "rotateToken", tag: "tokens",
 		summary: "Rotate a token's secret",
 		about:   "Issues a new secret under the same token, which is shown in this response and never again. What the token may do stays as it is.\n\nWith an Idempotency-Key, a repeated request answers with `replayed` and a new secret in place of the one issued before, as long as nobody has used that one; the previous secret is not touched again.",
-		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeRotationInProgress, codeTokenLimitReached, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
+		codes:   []string{codeRetryInProgress, codeAlreadyConfirmed, codeRotationInProgress, codeTokenLimitReached, codeAmbiguousLast4, codeConfirmationRequired, codeIPAllowlistRequired, codeInvalidState},
 	}, func(ctx context.Context, by authority.By, in *rotateToken) (*issuedAnswer, error) {
 		id, p := recordID(in.ID)
 		if p != nil {
@@ -168,7 +170,7 @@ func (h *handler) tokenRoutes() {
 		if by.Retry, err = retryOf(in.Key, body); err != nil {
 			return nil, err
 		}
-		r := authority.Rotation{Mode: body.Mode, Confirm: body.Confirm}
+		r := authority.Rotation{Mode: body.Mode, Confirm: body.Confirm, RevokeLast4: body.RevokeLast4}
 		if body.GracePeriodSeconds != nil {
 			grace := time.Duration(*body.GracePeriodSeconds) * time.Second
 			r.Grace = &grace
@@ -267,7 +269,10 @@ func (in *listTokens) query() (tokenstore.TokenQuery, *Problem) {
 		return q, fieldProblem(FieldProblem{Parameter: "state", Detail: "must name each state once"})
 	}
 	var p *Problem
-	q.ExpiresBefore, p = timeParameter("expires_before", in.ExpiresBefore)
+	if q.ExpiresBefore, p = timeParameter("expires_before", in.ExpiresBefore); p != nil {
+		return q, p
+	}
+	q.LastUsedBefore, p = timeParameter("last_used_before", in.UsedBefore)
 	return q, p
 }
 

@@ -285,6 +285,8 @@ func TestFiltersThatMeanNothingAreRefused(t *testing.T) {
 		"state=active,active,active,active,active,active": "state",
 		"expires_before=tomorrow":                         "expires_before",
 		"expires_before=0001-01-01T00:00:00Z":             "expires_before",
+		"last_used_before=45d":                            "last_used_before",
+		"last_used_before=":                               "last_used_before",
 		"colour=red":                                      "colour",
 		"sort=name":                                       "sort",
 	} {

@@ -67,11 +67,11 @@ type Recommendation struct {
 	ObservedThrough *time.Time `json:"observed_through" doc:"Up to when all its use is known (RFC 3339, UTC)."`
 	UsedScopes      []string   `json:"used_scopes" nullable:"false" doc:"The scopes that it used."`
 	ReadOnly        bool       `json:"read_only" doc:"Whether read_only would be enough for what it used."`
-	Access          string     `json:"access,omitempty" doc:"The narrowest access that is enough; absent when it used nothing." example:"custom"`
+	Access          string     `json:"access,omitempty" doc:"The narrowest access that is enough; absent when it used nothing that it still may do." example:"custom"`
 	Scopes          []string   `json:"scopes" nullable:"false" doc:"The scopes that are enough, with access custom."`
-	Addresses       []string   `json:"addresses" nullable:"false" doc:"Where requests that were let through came from: addresses, of IPv6 the /64."`
+	Addresses       []string   `json:"addresses" nullable:"false" doc:"The narrowest entries of an allow-list that hold everything that requests came from and were let through; of IPv6 the /64."`
 	AddressesSince  *time.Time `json:"addresses_since" doc:"From when addresses are kept (RFC 3339, UTC); null: none are yet."`
-	AddressesPart   bool       `json:"addresses_partial" doc:"True when there were more than are kept apart: an allow-list of these would shut some callers out."`
+	AddressesPart   bool       `json:"addresses_partial" doc:"True when there were more than are kept apart, or than an allow-list holds: one of these would shut some callers out."`
 }
 
 func recommendationOf(r *lifecycle.Recommendation) Recommendation {

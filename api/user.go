@@ -15,6 +15,7 @@ type User struct {
 	Role          string    `json:"role" doc:"The role, above which none of the user's tokens can do anything." example:"member"`
 	BusinessUnits []string  `json:"business_units" nullable:"false" doc:"The parts of the account that the user works for; told to the API behind the gate." example:"[\"billing\"]"`
 	State         string    `json:"state" enum:"active,disabled" doc:"While the user is disabled, none of the user's tokens works."`
+	TokensOff     bool      `json:"tokens_off" doc:"Whether the option to have tokens is switched off for the user: then none of the user's tokens works, and none is issued."`
 	CreatedAt     time.Time `json:"created_at" doc:"When the user was created (RFC 3339, UTC)."`
 	UpdatedAt     time.Time `json:"updated_at" doc:"When the user was last changed (RFC 3339, UTC)."`
 	Version       int64     `json:"version" doc:"Grows with every change; If-Match takes it in quotes." example:"1"`
@@ -39,6 +40,7 @@ type UserEdit struct {
 	Email         *string   `json:"email,omitempty" maxLength:"254" nullable:"false" doc:"Where notices go."`
 	Role          *string   `json:"role,omitempty" maxLength:"128" nullable:"false" doc:"The name of a role; it binds from the next request on."`
 	BusinessUnits *[]string `json:"business_units,omitempty" nullable:"false" maxItems:"100" doc:"The parts of the account that the user works for, all of them."`
+	TokensOff     *bool     `json:"tokens_off,omitempty" nullable:"false" doc:"Switches the option to have tokens off, or on again."`
 }
 
 func userOf(u *token.User) User {
@@ -50,6 +52,7 @@ func userOf(u *token.User) User {
 		Role:          u.Role,
 		BusinessUnits: listOf(u.BusinessUnits),
 		State:         stateOf(u.Disabled),
+		TokensOff:     u.TokensOff,
 		CreatedAt:     u.CreatedAt.UTC(),
 		UpdatedAt:     u.UpdatedAt.UTC(),
 		Version:       u.Version,

@@ -73,6 +73,7 @@ func (h *handler) userRoutes() {
 			Email:         in.Body.Email,
 			Role:          in.Body.Role,
 			BusinessUnits: in.Body.BusinessUnits,
+			TokensOff:     in.Body.TokensOff,
 		}))
 	})
 	for _, v := range []struct {

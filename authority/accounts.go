@@ -15,6 +15,9 @@ type NewAccount struct{ Name, Policy string }
 type EditAccount struct {
 	Name, Policy *string
 	Disabled     *bool
+	// TokensOff switches the option to have tokens off (O11): its tokens stop
+	// working, and none is issued, until it is switched on again.
+	TokensOff *bool
 }
 
 // CreateAccount makes an account. Names need not be unique: an account is known
@@ -68,11 +71,21 @@ func (a *Authority) EditAccount(ctx context.Context, by By, id token.ID, version
 		}
 		was := accountFields(&account)
 		set(&account.Name, e.Name)
-		if account.Disabled && e.Disabled != nil && !*e.Disabled {
+		if differs(account.Disabled, e.Disabled) || differs(account.TokensOff, e.TokensOff) {
+			if err := s.also(VerbSwitchAccount); err != nil {
+				return err
+			}
+		}
+		if ends(account.Disabled, e.Disabled) || ends(account.TokensOff, e.TokensOff) {
+			// What could not be used was not unused.
 			account.EnabledAt = s.now
 		}
 		set(&account.Disabled, e.Disabled)
-		if e.Policy != nil && *e.Policy != account.Policy {
+		set(&account.TokensOff, e.TokensOff)
+		if differs(account.Policy, e.Policy) {
+			if err := s.also(VerbAssignPolicy); err != nil {
+				return err
+			}
 			if err := s.checkPolicy(*e.Policy); err != nil {
 				return err
 			}
@@ -93,6 +106,12 @@ func (a *Authority) EditAccount(ctx context.Context, by By, id token.ID, version
 	}
 	return account, nil
 }
+
+// differs says whether a value was given that is another one.
+func differs[T comparable](field T, value *T) bool { return value != nil && *value != field }
+
+// ends says whether a switch is taken back.
+func ends(field bool, value *bool) bool { return field && value != nil && !*value }
 
 // set takes over a value that was given.
 func set[T any](field *T, value *T) {

@@ -25,7 +25,7 @@ func TestAccountsAreMadeEditedAndListed(t *testing.T) {
 	}, a))
 	h.told(head, entry{
 		Verb: "account.create", Target: string(a.ID), Account: a.ID,
-		After: map[string]any{"name": "Caf\u00e9", "policy": "default", "disabled": false},
+		After: map[string]any{"name": "Caf\u00e9", "policy": "default", "disabled": false, "tokens_off": false},
 	})
 
 	h.clock.add(time.Minute)
@@ -129,7 +129,7 @@ func TestUsersAreMadeEditedAndListed(t *testing.T) {
 		Verb: "user.create", Target: string(u.ID),
 		After: map[string]any{
 			"account_id": string(h.account.ID), "name": "Ada Porter", "email": "ada@example.com", "role": "member",
-			"business_units": []any{"north", "south"}, "disabled": false,
+			"business_units": []any{"north", "south"}, "disabled": false, "tokens_off": false,
 		},
 	})
 

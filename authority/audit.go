@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/sallyport/sallyport/token"
@@ -16,6 +17,21 @@ import (
 // because people name secrets by them.
 type fields map[string]any
 
+// fieldRequestedBy names the user in whose name an operator acted.
+const fieldRequestedBy = "requested_by"
+
+// RequesterOf gives the user in whose name an operator did what an entry tells;
+// empty: nobody's.
+func RequesterOf(e *tokenstore.AuditEntry) token.ID {
+	var named struct {
+		RequestedBy token.ID `json:"requested_by"`
+	}
+	if e.Actor.Kind != tokenstore.OperatorActor || json.Unmarshal(e.After, &named) != nil {
+		return ""
+	}
+	return named.RequestedBy
+}
+
 // audit appends the entry of the verb that is carried out.
 func (s *step) audit(before, after fields) error {
 	return s.auditAs(s.verb, s.target, before, after)
@@ -26,6 +42,14 @@ func (s *step) auditAs(v Verb, t target, before, after fields) error {
 	old, err := before.encode()
 	if err != nil {
 		return err
+	}
+	if s.by.RequestedBy != "" {
+		// Beside the operator who acts, in every entry that comes of it.
+		after = maps.Clone(after)
+		if after == nil {
+			after = fields{}
+		}
+		after[fieldRequestedBy] = s.by.RequestedBy
 	}
 	now, err := after.encode()
 	if err != nil {
@@ -112,7 +136,7 @@ func tokenFields(t *token.Token) fields {
 }
 
 func accountFields(a *token.Account) fields {
-	return fields{"name": a.Name, "policy": a.Policy, "disabled": a.Disabled}
+	return fields{"name": a.Name, "policy": a.Policy, "disabled": a.Disabled, "tokens_off": a.TokensOff}
 }
 
 func userFields(u *token.User) fields {
@@ -123,6 +147,7 @@ func userFields(u *token.User) fields {
 		"role":           u.Role,
 		"business_units": list(u.BusinessUnits),
 		"disabled":       u.Disabled,
+		"tokens_off":     u.TokensOff,
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -29,6 +30,11 @@ type Authority struct {
 	Random   io.Reader
 	// NewID makes an ID with a prefix ("tok") that was never used.
 	NewID func(prefix string) (token.ID, error)
+	// Teller writes down whom to tell of a change, in its transaction; nil: nobody.
+	Teller *notify.Notifier
+	// Webhooks sends to webhooks, and knows where they may be; nil: they can not be
+	// tried out, and where they may be shows when they are sent to.
+	Webhooks *notify.Webhooks
 
 	// retries holds the Idempotency-Keys whose request is being answered.
 	retries sync.Map

@@ -56,7 +56,7 @@ func (s *step) checkCaps(h *held, more int) error {
 			return &Error{
 				Code: ErrTokenLimitReached.Code,
 				Detail: fmt.Sprintf("the policy lets the %s have at most %d valid secrets (its knob %s), and there is no room for another: "+
-					"revoke or delete a token that is no longer needed, wait for a grace period to end, or rotate with mode now, which needs no room",
+					"name one of them by its last 4 characters as revoke_last4, wait for a grace period to end, or rotate with mode now, which needs no room",
 					c.whose, c.most, c.knob),
 				Candidates: candidates,
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -23,6 +24,9 @@ type NewToken struct {
 	FreshOnly   bool              // nothing from a gateway that may have missed a change
 	ExpiresAt   time.Time
 	Confirm     bool
+	// RevokeLast4 names a valid secret of the account by its last 4 characters, to be
+	// given up for the new one; empty: none.
+	RevokeLast4 string
 }
 
 // Issued is the answer of the verbs that issue a secret: the one place where a
@@ -67,7 +71,7 @@ func (a *Authority) CreateToken(ctx context.Context, by By, n NewToken) (Issued,
 	)
 	find := func(s *step) (t target, err error) {
 		account, err = s.accountFor(n.AccountID)
-		return target{account: n.AccountID}, err
+		return target{account: n.AccountID, user: n.UserID, environment: n.Environment}, err
 	}
 	err = a.change(ctx, by, VerbCreateToken, find, func(s *step) (err error) {
 		var again bool
@@ -104,10 +108,19 @@ func (a *Authority) CreateToken(ctx context.Context, by By, n NewToken) (Issued,
 		if err := checkAllowListRule(&h.token, &h.policy, known); err != nil {
 			return err
 		}
+		room, err := s.findGiven(n.AccountID, n.RevokeLast4)
+		if err != nil {
+			return err
+		}
+		if !room.none() {
+			if err := s.giveUp(&room); err != nil {
+				return err
+			}
+		}
 		if err := s.checkCaps(&h, 1); err != nil {
 			return err
 		}
-		if err := confirm(&h.policy, s.verb, n.Confirm, "A token and its secret are about to be made."); err != nil {
+		if err := room.confirm(s, &h.policy, n.Confirm, "A token and its secret are about to be made."); err != nil {
 			return err
 		}
 		if h.token.ID, err = a.NewID("tok"); err != nil {
@@ -130,6 +143,9 @@ func (a *Authority) CreateToken(ctx context.Context, by By, n NewToken) (Issued,
 			return err
 		}
 		if err := s.remember(n.AccountID, &h); err != nil {
+			return err
+		}
+		if err := s.tell(&h, token.EventCreated, notify.Facts{}); err != nil {
 			return err
 		}
 		out = Issued{Token: h.view(s.now), Secret: secret}

@@ -17,6 +17,7 @@ type Declarations struct {
 	Roles    []token.Role
 	Policies []token.Policy
 	Scopes   []token.Scope
+	Webhooks []DeclaredWebhook
 }
 
 // BuiltInRoles are the roles that every store has. A configuration can declare
@@ -36,8 +37,8 @@ func BuiltInRoles() []token.Role {
 //
 // A record of the same name that people made is taken over. What is no longer
 // declared is released: a built-in role and the policy default become what they
-// were; a scope goes, unless a token or a role still lists it; everything else
-// stays as it is and belongs to the store from then on, because accounts and
+// were; a scope goes, unless a token or a role still lists it; a webhook is disabled
+// and keeps its signing secret; everything else stays as it is and belongs to the store from then on, because accounts and
 // users depend on it and a missing line must not change what they may do.
 func (a *Authority) Declare(ctx context.Context, by By, d Declarations) error {
 	if err := d.check(); err != nil {
@@ -130,7 +131,7 @@ func (d *Declarations) check() error {
 			return err
 		}
 	}
-	return nil
+	return checkDeclaredWebhooks(d.Webhooks)
 }
 
 const nameRule = "the name must be 1 to 64 of a-z, 0-9, _ and -, a letter first"
@@ -155,7 +156,7 @@ func within(record string, err error) error {
 // planDeclarations compares the declarations with the store.
 func (s *step) planDeclarations(d *Declarations) ([]planned, error) {
 	var plan []planned
-	for _, compare := range []func(*Declarations) ([]planned, error){s.planScopes, s.planRoles, s.planPolicies} {
+	for _, compare := range []func(*Declarations) ([]planned, error){s.planScopes, s.planRoles, s.planPolicies, s.planWebhooks} {
 		part, err := compare(d)
 		if err != nil {
 			return nil, err
@@ -438,6 +439,7 @@ func policyFields(p *token.Policy) (fields, error) {
 	}
 	delete(f, "name")
 	delete(f, "version")
+	f["rotation_modes"] = p.RotationModes // stored only where they are not the default's
 	return f, nil
 }
 

@@ -3,9 +3,11 @@ package authority
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -88,6 +90,7 @@ func (a *Authority) EditToken(ctx context.Context, by By, id token.ID, version i
 			return err
 		}
 		level := !edited.Grant.Equal(&h.token.Grant)
+		told := factsOfEdit(&h.token, &edited, after)
 		h.token = edited
 		if err := s.save(&h); err != nil {
 			return err
@@ -98,6 +101,9 @@ func (a *Authority) EditToken(ctx context.Context, by By, id token.ID, version i
 			}
 		}
 		v = h.view(s.now)
+		if err := s.tell(&h, token.EventEdited, told); err != nil {
+			return err
+		}
 		return s.audit(before, after)
 	})
 	if err != nil {
@@ -142,6 +148,19 @@ func (e *Edit) apply(t token.Token, allowed token.AllowList, p *token.Policy, kn
 	var err error
 	t.Grant, err = token.NewGrant(access, scopes, known)
 	return t, asInvalid(err)
+}
+
+// factsOfEdit is what people are told of an edit: what was changed, and what the
+// token may do if that was. Addresses of an allow-list are nothing for a mail.
+func factsOfEdit(was, edited *token.Token, changed fields) notify.Facts {
+	f := notify.Facts{Changed: slices.Sorted(maps.Keys(changed))}
+	if edited.Name != was.Name {
+		f.WasNamed = was.Name
+	}
+	if !edited.Grant.Equal(&was.Grant) {
+		f.Access, f.Scopes = edited.Grant.Access.String(), edited.Grant.Scopes
+	}
+	return f
 }
 
 // sameScopes says whether a list that was asked for is the sorted one of a grant.

@@ -46,6 +46,14 @@ var (
 	ErrRetryInProgress = &Error{Code: "retry_in_progress"}
 	ErrManagedByConfig = &Error{Code: "managed_by_config"}
 	ErrForbidden       = &Error{Code: "forbidden"}
+	// ErrExceedsGrantor: it would give more than whoever asks holds.
+	ErrExceedsGrantor = &Error{Code: "exceeds_grantor"}
+	// ErrStepUpRequired: the verb takes a one-time code.
+	ErrStepUpRequired = &Error{Code: "step_up_required"}
+	// ErrInvalidOTP: the code is wrong, or too many were.
+	ErrInvalidOTP = &Error{Code: "invalid_otp"}
+	// ErrCodeUsed: the code was right, and used before.
+	ErrCodeUsed = &Error{Code: "code_used"}
 	// ErrTokenLimitReached: one more valid secret would exceed a cap of the policy.
 	ErrTokenLimitReached = &Error{Code: "token_limit_reached"}
 	// ErrInvalidState: the verb does not fit the token's state (enabling a revoked token).

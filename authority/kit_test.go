@@ -68,7 +68,7 @@ type house struct {
 func liberal() token.Policy {
 	return token.Policy{
 		Name:             "test",
-		RotationModes:    []token.RotationMode{token.RotateTimed, token.RotateNow},
+		RotationModes:    token.RotationModes(),
 		GraceDefault:     time.Hour,
 		GraceMax:         7 * 24 * time.Hour,
 		Editable:         []token.Field{token.FieldName, token.FieldAccess, token.FieldScopes, token.FieldAllowList, token.FieldExpiresAt},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -102,16 +103,18 @@ func (s *step) findKey(id string, key *tokenstore.MasterKey) (target, error) {
 }
 
 // RotateMasterKey makes another key the primary: new lookup values are made with
-// it, and what is used moves under it. Every node that is running must hold the
+// it, and what is used moves under it; the signing secrets of webhooks, which are
+// few, move at once. Every node that is running must hold the
 // key, since one that does not would not find the tokens that are issued from
 // now on. The audit entry is sealed under the new primary, so that it vouches for
 // all before it once the old key is gone.
 func (a *Authority) RotateMasterKey(ctx context.Context, by By, id string) error {
 	var key tokenstore.MasterKey
 	find := func(s *step) (target, error) { return s.findKey(id, &key) }
-	return a.change(ctx, by, VerbRotateMasterKey, find, func(s *step) error {
+	err := a.change(ctx, by, VerbRotateMasterKey, find, func(s *step) error {
 		if key.Primary {
-			return nil
+			// Asking again moves what could not be moved the first time.
+			return s.rekeyWebhooks(id)
 		}
 		if check, ok := a.Ring.CheckValue(id); !ok || check != key.CheckValue {
 			return refuse(ErrInvalidState, "this node's master key file lacks the key, or holds other bytes under its ID")
@@ -132,8 +135,16 @@ func (a *Authority) RotateMasterKey(ctx context.Context, by By, id string) error
 		if err := s.tx.PutMasterKey(key); err != nil {
 			return err
 		}
-		return s.audit(fields{"primary": was}, fields{"primary": id})
+		if err := s.audit(fields{"primary": was}, fields{"primary": id}); err != nil {
+			return err
+		}
+		return s.rekeyWebhooks(id)
 	})
+	if err != nil {
+		return err
+	}
+	// Of these there may be many, so that they move in steps of their own.
+	return a.RekeyCodes(ctx, by)
 }
 
 // nodesLacking names the running nodes that do not hold a key as the store knows it.
@@ -157,48 +168,85 @@ const removeBatch = 100
 // While tokens in use have secrets under it, it is refused without force, and
 // the newest of the tokens that it would touch come with the refusal. With force
 // a token is revoked when no other secret of it works; else only the secret is
-// retired, and a token that lost its current one can be rotated at once. What was
-// ended is returned, also when a later step fails; asking again goes on from there.
-func (a *Authority) RemoveMasterKey(ctx context.Context, by By, id string, force bool) ([]token.Token, error) {
-	var ended []token.Token
+// retired, and a token that lost its current one can be rotated at once. The same
+// goes for webhooks: with force those whose signing secrets open move to the
+// primary, and the others lose theirs and are disabled. What was ended is returned,
+// also when a later step fails; asking again goes on from there.
+func (a *Authority) RemoveMasterKey(ctx context.Context, by By, id string, force bool) (KeyLoss, error) {
+	var lost KeyLoss
 	for {
 		batch, more, err := a.removeSome(ctx, by, id, force)
-		ended = append(ended, batch...)
+		lost.Tokens = append(lost.Tokens, batch.Tokens...)
+		lost.Webhooks = append(lost.Webhooks, batch.Webhooks...)
 		if err != nil || !more {
-			return ended, err
+			return lost, err
 		}
 	}
 }
 
+// KeyLoss is what the removal of a master key ended, or with a refusal would end.
+type KeyLoss struct {
+	Tokens   []token.Token // that were revoked; with a refusal those that it touches
+	Webhooks []Webhook     // that lost their signing secrets
+}
+
 // removeSome is one transaction of a removal. more is false once the key is gone.
-func (a *Authority) removeSome(ctx context.Context, by By, id string, force bool) (tokens []token.Token, more bool, err error) {
+func (a *Authority) removeSome(ctx context.Context, by By, id string, force bool) (lost KeyLoss, more bool, err error) {
 	var key tokenstore.MasterKey
 	find := func(s *step) (target, error) { return s.findKey(id, &key) }
 	err = a.change(ctx, by, VerbRemoveMasterKey, find, func(s *step) (err error) {
-		tokens, more = nil, false
+		lost, more = KeyLoss{}, false
 		switch {
 		case key.Primary:
 			return refuse(ErrInvalidState, "the key is the primary: make another one the primary first (`master-key rotate`)")
-		case key.Live == 0:
+		case key.Live == 0 && key.Webhooks == 0 && key.Codes == 0:
 			if err := s.tx.DeleteMasterKey(id); err != nil {
 				return err
 			}
 			return s.audit(fields{"check_value": key.CheckValue, "lost_alerts": key.Retired}, nil)
+		case force && key.Codes > 0:
+			more = true
+			_, err = s.freeCodes(id, true)
+			return err
+		case force && key.Webhooks > 0:
+			more = true
+			lost.Webhooks, err = s.freeWebhooks(id)
+			return err
 		case force:
 			more = true
-			tokens, err = s.endUnderKey(id)
+			lost.Tokens, err = s.endUnderKey(id)
 			return err
 		}
-		if tokens, _, err = s.tx.TokensUnderKey(id, tokenstore.Page{Limit: tokenstore.MaxLimit}); err != nil {
-			return err
-		}
-		return refuse(ErrConfirmationRequired, fmt.Sprintf(
-			"%d secrets in use are under the key and would stop working. Each moves to the primary when it is next used: wait, or rotate its token, or use force", key.Live))
+		return s.refuseRemoval(&key, &lost)
 	})
 	if err != nil && !errors.Is(err, ErrConfirmationRequired) {
-		return nil, false, err
+		return KeyLoss{}, false, err
 	}
-	return tokens, more, err
+	return lost, more, err
+}
+
+// refuseRemoval says what is under a key, and gives it.
+func (s *step) refuseRemoval(key *tokenstore.MasterKey, lost *KeyLoss) (err error) {
+	var reasons []string
+	if key.Live > 0 {
+		if lost.Tokens, _, err = s.tx.TokensUnderKey(key.ID, tokenstore.Page{Limit: tokenstore.MaxLimit}); err != nil {
+			return err
+		}
+		reasons = append(reasons, fmt.Sprintf(
+			"%d secrets in use are under the key and would stop working. Each moves to the primary when it is next used: wait, or rotate its token, or use force", key.Live))
+	}
+	if key.Webhooks > 0 {
+		if lost.Webhooks, err = s.webhooksUnder(key.ID); err != nil {
+			return err
+		}
+		reasons = append(reasons, fmt.Sprintf(
+			"the signing secrets of %d webhooks are under the key. A running gateway that holds the key moves them to the primary within minutes, and `master-key rotate` with the primary's ID at once; rotate the signing secrets of what stays (`webhook rotate ID --grace 0`), or use force, which disables webhooks whose secrets can not be moved", key.Webhooks))
+	}
+	if key.Codes > 0 {
+		reasons = append(reasons, fmt.Sprintf(
+			"the one-time codes of %d users are under the key. `master-key rotate` with the primary's ID moves them where this node holds the key; with force, those that can not be moved are reset, and their users enrol anew", key.Codes))
+	}
+	return refuse(ErrConfirmationRequired, strings.Join(reasons, "; and "))
 }
 
 // endUnderKey ends what works only by a key: one batch of tokens, of which it
@@ -256,6 +304,9 @@ func (s *step) endSecrets(h *held, keyID string) (revoked bool, err error) {
 	}
 	for _, secret := range lost {
 		if err := s.retire(secret); err != nil {
+			return false, err
+		}
+		if err := s.tell(h, token.EventSecretRevoked, notify.Facts{Last4: secret.Last4, Reason: notify.ReasonMasterKeyRemoved}); err != nil {
 			return false, err
 		}
 	}

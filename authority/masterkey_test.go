@@ -174,7 +174,8 @@ func TestAKeyThatNothingIsUnderIsRemoved(t *testing.T) {
 	head := h.head()
 	ended, err := h.RemoveMasterKey(ctx, kim, first, false)
 	require.NoError(t, err)
-	require.Empty(t, ended)
+	require.Empty(t, ended.Tokens)
+	require.Empty(t, ended.Webhooks)
 	require.NotContains(t, h.keys(), first)
 	entries := h.entries(head)
 	require.Len(t, entries, 1)
@@ -211,19 +212,19 @@ func TestRemovingAKeyInUseTakesForceAndSaysWhatEnds(t *testing.T) {
 	h.clock.add(time.Second)
 	require.NoError(t, h.RotateMasterKey(ctx, kim, second))
 
-	var preview []token.Token
+	var preview authority.KeyLoss
 	refusal := h.unchanged(authority.ErrConfirmationRequired, func() (err error) {
 		preview, err = h.RemoveMasterKey(ctx, kim, first, false)
 		return err
 	})
 	require.Contains(t, refusal.Detail, "6 secrets")
-	require.Len(t, preview, 6, "what would be touched can be looked at beforehand")
+	require.Len(t, preview.Tokens, 6, "what would be touched can be looked at beforehand")
 
 	head := h.head()
 	ended, err := h.RemoveMasterKey(ctx, kim, first, true)
 	require.NoError(t, err)
-	require.Equal(t, []token.ID{over.Token.Token.ID, expired.Token.Token.ID, disabled.Token.Token.ID, plain.Token.Token.ID}, ids(ended))
-	for _, tok := range ended {
+	require.Equal(t, []token.ID{over.Token.Token.ID, expired.Token.Token.ID, disabled.Token.Token.ID, plain.Token.Token.ID}, ids(ended.Tokens))
+	for _, tok := range ended.Tokens {
 		v := h.show(tok.ID)
 		require.Equal(t, token.Revoked, v.State)
 		require.Equal(t, authority.EndMasterKeyRemoved, v.Token.EndReason)
@@ -281,7 +282,7 @@ func TestMoreTokensThanOneStepEndWithTheirKey(t *testing.T) {
 	require.NoError(t, h.RotateMasterKey(ctx, kim, second))
 	ended, err := h.RemoveMasterKey(ctx, kim, first, true)
 	require.NoError(t, err)
-	require.Len(t, ended, 230)
+	require.Len(t, ended.Tokens, 230)
 	require.NotContains(t, h.keys(), first)
 	h.chainHolds()
 }

@@ -128,17 +128,16 @@ func (v *NodeView) addRun(r *token.Run, now time.Time) {
 	}
 }
 
-// stateOf is how one run is doing.
+// stateOf is how a gateway of one run is doing.
 func stateOf(r *token.Run, now time.Time) NodeState {
-	at, over := r.Over(now)
-	switch {
-	case !r.StoppedAt.IsZero():
+	switch r.State(now) {
+	case token.RunStopped:
 		return NodeStopped
-	case !r.WaivedAt.IsZero():
+	case token.RunWaived:
 		return NodeRetired
-	case over:
+	case token.RunLost:
 		return NodeLost
-	case at.After(now):
+	case token.RunSilent:
 		return NodeSilent
 	default:
 		return NodeRunning

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -120,6 +121,14 @@ func (a *Authority) takeBack(ctx context.Context, by By, v Verb, id token.ID, co
 		if err != nil {
 			return err
 		}
+		event, f := token.EventRestored, notify.Facts{}
+		if v == VerbUndoDowngrade {
+			event = token.EventDowngradeUndone
+			f.Access, f.Scopes = h.token.Grant.Access.String(), h.token.Grant.Scopes
+		}
+		if err := s.tell(&h, event, f); err != nil {
+			return err
+		}
 		out = h.view(s.now)
 		return s.audit(before, after)
 	})
@@ -202,6 +211,9 @@ func (a *Authority) ExemptToken(ctx context.Context, by By, id token.ID, reason 
 			return err
 		}
 		h.life.History = history
+		if err := s.tell(&h, token.EventExempted, notify.Facts{Due: until, Note: reason}); err != nil {
+			return err
+		}
 		out = h.view(s.now)
 		return s.audit(before, fields{"exempt_until": stamp(until), "exempt_reason": reason})
 	})

@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -78,7 +79,7 @@ func (a *Authority) setState(ctx context.Context, by By, v Verb, id token.ID, co
 	return out, nil
 }
 
-// setState writes a new state and its audit entry.
+// setState writes a new state and its audit entry, and has people told.
 func (s *step) setState(h *held, v Verb, next token.State) error {
 	was := tokenFields(&h.token)
 	h.token.State = next
@@ -105,7 +106,22 @@ func (s *step) setState(h *held, v Verb, next token.State) error {
 	if err != nil {
 		return err
 	}
+	var f notify.Facts
+	if h.token.EndReason == EndMasterKeyRemoved {
+		f.Reason = notify.ReasonMasterKeyRemoved
+	}
+	if err := s.tell(h, stateEvents[v], f); err != nil {
+		return err
+	}
 	return s.auditAs(v, target{id: string(h.token.ID), account: h.token.AccountID}, before, after)
+}
+
+// stateEvents are what people are told when a verb has changed the state.
+var stateEvents = map[Verb]token.Event{
+	VerbEnableToken:  token.EventEnabled,
+	VerbDisableToken: token.EventDisabled,
+	VerbRevokeToken:  token.EventRevoked,
+	VerbDeleteToken:  token.EventDeleted,
 }
 
 // nextState is the state that a verb leads to, from the stored one and the one

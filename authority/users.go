@@ -3,9 +3,7 @@ package authority
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
@@ -25,6 +23,9 @@ type EditUser struct {
 	Name, Email, Role *string
 	BusinessUnits     *[]string
 	Disabled          *bool
+	// TokensOff switches the option to have tokens off (O12): the user's tokens stop
+	// working, and none is issued, until it is switched on again.
+	TokensOff *bool
 }
 
 // CreateUser makes a user of an account. The role must be named: it bounds what
@@ -47,7 +48,11 @@ func (a *Authority) CreateUser(ctx context.Context, by By, n NewUser) (token.Use
 		return target{account: n.AccountID}, err
 	}
 	err = a.change(ctx, by, VerbCreateUser, find, func(s *step) error {
-		if err := s.checkRole(n.Role); err != nil {
+		role, err := s.roleIn(n.Role)
+		if err != nil {
+			return err
+		}
+		if err := s.mayAssign("", "", &role); err != nil {
 			return err
 		}
 		id, err := a.NewID("usr")
@@ -102,16 +107,11 @@ func (a *Authority) EditUser(ctx context.Context, by By, id token.ID, version in
 		was := userFields(&user)
 		set(&user.Name, e.Name)
 		set(&user.Email, e.Email)
-		set(&user.BusinessUnits, e.BusinessUnits)
-		if user.Disabled && e.Disabled != nil && !*e.Disabled {
-			user.EnabledAt = s.now
+		if err := s.switchUser(&user, &e); err != nil {
+			return err
 		}
-		set(&user.Disabled, e.Disabled)
-		if e.Role != nil && *e.Role != user.Role {
-			if err := s.checkRole(*e.Role); err != nil {
-				return err
-			}
-			user.Role = *e.Role
+		if err := s.assign(&user, &e); err != nil {
+			return err
 		}
 		before, after, err := differing(was, userFields(&user))
 		if err != nil || len(after) == 0 {
@@ -129,20 +129,74 @@ func (a *Authority) EditUser(ctx context.Context, by By, id token.ID, version in
 	return user, nil
 }
 
-func (s *step) checkRole(name string) error {
+// switchUser disables or enables a user, and the user's token option.
+func (s *step) switchUser(user *token.User, e *EditUser) error {
+	if user.Role == roleOwner && !s.asker.free() && s.asker.user != nil && s.asker.user.Role != roleOwner {
+		// Whoever edits an owner's address or state could take the account over.
+		return refuse(ErrExceedsGrantor, "only an owner, or the operator, makes or changes an owner")
+	}
+	if differs(user.Disabled, e.Disabled) || differs(user.TokensOff, e.TokensOff) {
+		if err := s.also(VerbSwitchUser); err != nil {
+			return err
+		}
+	}
+	if ends(user.Disabled, e.Disabled) || ends(user.TokensOff, e.TokensOff) {
+		user.EnabledAt = s.now
+	}
+	set(&user.Disabled, e.Disabled)
+	set(&user.TokensOff, e.TokensOff)
+	return nil
+}
+
+// assign changes role and business units.
+func (s *step) assign(user *token.User, e *EditUser) error {
+	units := e.BusinessUnits != nil && !slices.Equal(*e.BusinessUnits, user.BusinessUnits)
+	if !units && !differs(user.Role, e.Role) {
+		return nil
+	}
+	if err := s.also(VerbAssignRole); err != nil {
+		return err
+	}
+	is := user.Role
+	set(&is, e.Role)
+	role, err := s.roleIn(is)
+	if err != nil {
+		return err
+	}
+	if err := s.mayAssign(user.ID, user.Role, &role); err != nil {
+		return err
+	}
+	user.Role = role.Name
+	set(&user.BusinessUnits, e.BusinessUnits)
+	return nil
+}
+
+func (s *step) mayAssign(of token.ID, was string, is *token.Role) error {
+	if s.asker.free() {
+		return nil
+	}
+	known, err := s.declared()
+	if err != nil {
+		return err
+	}
+	return s.asker.mayAssign(of, was, is, known)
+}
+
+// roleIn reads a role that was asked for.
+func (s *step) roleIn(name string) (token.Role, error) {
 	problem := invalid("role", "must be the name of a role, such as owner, admin, member or auditor")
 	if checkRoleName(name) != nil {
-		return problem
+		return token.Role{}, problem
 	}
-	_, err := s.tx.Role(name)
+	role, err := s.tx.Role(name)
 	if errors.Is(err, tokenstore.ErrNotFound) {
-		return problem
+		return token.Role{}, problem
 	}
-	return err
+	return role, err
 }
 
 func (s *step) findUser(id token.ID, user *token.User) (target, error) {
-	t := target{id: string(id)}
+	t := target{id: string(id), user: id}
 	if !checkID(id) {
 		return t, refuse(ErrNotFound, "there is no such user")
 	}
@@ -197,30 +251,8 @@ func CheckEmail(address string) error {
 	return nil
 }
 
-// Limits of business units.
-const (
-	maxUnits     = 100
-	maxUnitBytes = 64
-)
-
-// unitsIn sorts business units, drops repetitions and judges them. They travel
-// to the upstream in one header with spaces between, so that a name holds no
-// space, nor what headers use as punctuation.
+// unitsIn sorts business units, drops repetitions and judges them.
 func unitsIn(units []string) ([]string, error) {
-	if len(units) > maxUnits {
-		return nil, invalid("business_units", fmt.Sprintf("at most %d", maxUnits))
-	}
-	for i, unit := range units {
-		ok := unit != "" && len(unit) <= maxUnitBytes
-		for j := 0; ok && j < len(unit); j++ {
-			ok = unit[j] > ' ' && unit[j] <= '~' && strings.IndexByte(`",;\`, unit[j]) < 0
-		}
-		if !ok {
-			return nil, invalid(fmt.Sprintf("business_units[%d]", i), fmt.Sprintf(`must be 1 to %d visible ASCII characters other than '"', ',', ';' and '\', without spaces`, maxUnitBytes))
-		}
-	}
-	if len(units) == 0 {
-		return nil, nil
-	}
-	return slices.Compact(slices.Sorted(slices.Values(units))), nil
+	sorted, err := token.CheckUnits(units)
+	return sorted, asInvalid(err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
@@ -37,46 +38,68 @@ const (
 	codeUnknown   = "unknown_token"
 )
 
-// Verify judges a secret as the gate would, from the store. Without a method or a
-// scope it judges only who comes and from where, and not what they may do.
-func (a *Authority) Verify(ctx context.Context, by By, q Question) (Verification, error) {
+// judged is a secret with what the gate would say to it.
+type judged struct {
+	record *tokenstore.Record // nil for an unknown secret
+	scope  token.Scope
+	valid  bool
+	code   string
+	now    time.Time
+}
+
+// judge looks a secret up and judges it, without being use of it.
+func (a *Authority) judge(ctx context.Context, by By, q Question) (judged, error) {
 	// The verb is permitted before the store is asked about the secret, which
 	// Lookup does in a snapshot of its own.
 	if err := a.see(ctx, by, VerbVerifyToken, anything, func(*step) error { return nil }); err != nil {
-		return Verification{}, err
+		return judged{}, err
 	}
 	secret, err := token.ParseSecret(q.Secret, a.Prefixes)
 	if err != nil {
-		return Verification{Code: codeMalformed}, nil
+		return judged{code: codeMalformed}, nil
 	}
 	record, err := a.lookUp(ctx, secret.Digest())
 	if errors.Is(err, tokenstore.ErrNotFound) {
-		return Verification{Code: codeUnknown}, nil
+		return judged{code: codeUnknown}, nil
 	}
 	if err != nil {
-		return Verification{}, fmt.Errorf("%s: %w", VerbVerifyToken, err)
+		return judged{}, fmt.Errorf("%s: %w", VerbVerifyToken, err)
 	}
 
-	out := Verification{Scope: q.Scope}
+	j := judged{record: record, scope: q.Scope, now: a.now()}
 	if q.Scope.Name == "" && q.Method != "" {
-		out.Scope = token.MethodScope(q.Method)
+		j.scope = token.MethodScope(q.Method)
 	}
 	facts := token.Facts{
 		Secret: &record.Secret, Account: record.Account, User: record.User, Role: record.Role, Policy: record.Policy,
-		Address: q.Address, Required: out.Scope,
+		Address: q.Address, Required: j.scope,
 	}
-	if out.Scope.Name == "" {
+	if j.scope.Name == "" {
 		facts.Required = token.ReadScope
 	}
-	now := a.now()
-	reason, err := token.Decide(&record.Token, &facts, now)
+	reason, err := token.Decide(&record.Token, &facts, j.now)
 	if err != nil {
-		return Verification{}, fmt.Errorf("%s: %w", VerbVerifyToken, err)
+		return judged{}, fmt.Errorf("%s: %w", VerbVerifyToken, err)
 	}
-	if out.Scope.Name == "" && reason.Authenticated() {
+	if j.scope.Name == "" && reason.Authenticated() {
 		reason = token.Allowed
 	}
-	out.Valid, out.Code = reason == token.Allowed, reason.Code()
+	j.valid, j.code = reason == token.Allowed, reason.Code()
+	return j, nil
+}
+
+// Verify judges a secret as the gate would, from the store. Without a method or a
+// scope it judges only who comes and from where, and not what they may do.
+func (a *Authority) Verify(ctx context.Context, by By, q Question) (Verification, error) {
+	j, err := a.judge(ctx, by, q)
+	if err != nil {
+		return Verification{}, err
+	}
+	record, now := j.record, j.now
+	out := Verification{Valid: j.valid, Code: j.code, Scope: j.scope}
+	if record == nil {
+		return out, nil
+	}
 
 	var (
 		secrets []token.SecretRecord

@@ -87,13 +87,14 @@ func (s *step) hold(id token.ID, h *held) (target, error) {
 	if h.token, err = s.tx.Token(id); err != nil {
 		return t, found(err, "token")
 	}
-	t.account = h.token.AccountID
+	t.account, t.user, t.environment = h.token.AccountID, h.token.UserID, h.token.Environment
 	if h.policy, err = s.policyOf(h.token.AccountID); err != nil {
 		return t, err
 	}
 	if h.secrets, err = s.tx.Secrets(id); err != nil {
 		return t, err
 	}
+	h.endWithToken(s.now)
 	lives, err := s.tx.Lives(id)
 	h.life = lives[id]
 	return t, err
@@ -138,6 +139,9 @@ func (s *step) save(h *held) error {
 	for i := range h.secrets {
 		if secret := &h.secrets[i]; secret.Status == token.Previous && !secret.ValidAt(s.now) {
 			if err := s.retire(secret); err != nil {
+				return err
+			}
+			if err := s.tx.EndRotation(h.token.ID); err != nil {
 				return err
 			}
 		}
@@ -191,7 +195,7 @@ func (a *Authority) Tokens(ctx context.Context, by By, q tokenstore.TokenQuery) 
 		views []View
 		next  string
 	)
-	find := func(*step) (target, error) { return target{account: q.AccountID}, nil }
+	find := func(*step) (target, error) { return target{account: q.AccountID, user: q.UserID}, nil }
 	err := a.see(ctx, by, VerbListTokens, find, func(s *step) error {
 		if q.Now.IsZero() {
 			q.Now = s.now

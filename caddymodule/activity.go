@@ -31,6 +31,10 @@ type activity struct {
 	bucket   atomic.Int64 // its length; 0: a day
 	sink     *activitySink
 
+	dir       string
+	gates     sync.Mutex   // of the file of that name, and of unguarded
+	unguarded map[any]bool // configurations that run without a gate
+
 	mu     sync.Mutex
 	alarms map[usage.AlarmKind]usage.Alarm // that have not been taken back
 	told   func(usage.Alarm)
@@ -46,6 +50,9 @@ type activitySink struct {
 	staleFor time.Duration
 
 	known sync.Map // of *handedOver by the ID of a run
+
+	// used has something in it once facts of use were handed over.
+	used chan struct{}
 }
 
 // handedOver is how far a store is known to have got with a run.
@@ -123,6 +130,12 @@ func (s *activitySink) Commit(ctx context.Context, b token.Activity) error {
 	})
 	if value, ok := s.known.Load(b.Run); ok && err == nil {
 		value.(*handedOver).covered = stored.Covered // one goroutine at a time calls a sink
+	}
+	if err == nil && len(b.Facts) > 0 {
+		select {
+		case s.used <- struct{}{}:
+		default: // whoever waits has not got to it yet
+		}
 	}
 	return err
 }
@@ -225,7 +238,7 @@ func openActivity(o journalOptions) (*activity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name this run: %w", err)
 	}
-	a := &activity{node: node, sink: new(activitySink), alarms: map[usage.AlarmKind]usage.Alarm{}}
+	a := &activity{node: node, dir: o.dir, unguarded: map[any]bool{}, sink: &activitySink{used: make(chan struct{}, 1)}, alarms: map[usage.AlarmKind]usage.Alarm{}}
 	a.recorder, err = usage.Open(usage.Options{
 		Dir: o.dir, Node: node, Run: run, Sink: a.sink, Sync: o.sync, Bucket: a.length, Alarm: a.alarm,
 	})
@@ -283,6 +296,7 @@ func (a *activity) refresh(ctx context.Context, store tokenstore.Store) error {
 			least = min(least, policies[i].Bucket())
 		}
 		a.bucket.Store(int64(least))
+		a.recorder.Rebucket()
 		return nil
 	})
 }
@@ -295,7 +309,7 @@ func (a *activity) alarm(alarm usage.Alarm) {
 		delete(a.alarms, usage.JournalHangs)
 	case usage.StoreCaughtUp:
 		delete(a.alarms, usage.StoreBehind)
-	case usage.JournalFailed, usage.JournalHangs, usage.StoreBehind:
+	case usage.JournalFailed, usage.JournalHangs, usage.StoreBehind, noGate:
 		a.alarms[alarm.Kind] = alarm
 	default: // it has passed already
 	}
@@ -342,6 +356,7 @@ var activityText = map[usage.AlarmKind]string{
 	usage.ClockSet:         "the clock was set: the time around it counts as possibly used",
 	usage.StoreBehind:      "the store does not take activity: it is kept in the journal until it does",
 	usage.StoreCaughtUp:    "the store takes activity again",
+	noGate:                 "this gateway had a gate and its configuration has none: requests may pass that nobody records, and every token counts as possibly used",
 	usage.CountsDropped:    "counts of requests were lost; what was used is known all the same",
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,15 @@ type App struct {
 	// Mail is the relay that takes mail about tokens. Default: none.
 	Mail *Mail `json:"mail,omitempty"`
 
+	// Webhooks declares webhooks: where events are sent to. Default: none besides
+	// those that were created over the API.
+	Webhooks []*Webhook `json:"webhooks,omitempty"`
+
+	// WebhookAllow names the ranges that webhooks may be in although they are not
+	// public, such as 10.0.0.0/8. Default: none, but for webhooks that are declared
+	// here and that name this machine.
+	WebhookAllow []string `json:"webhook_allow,omitempty"`
+
 	// Scopes declares scopes: each name with `read` or `write`, which says what
 	// the scope lets happen. The scopes `read` and `write` themselves are built
 	// in. Default: none.
@@ -101,6 +111,13 @@ type App struct {
 	driver       StoreDriver
 	keys         keySource
 	mailer       *notify.Mailer // nil: there is no mail
+	allowed      []netip.Prefix // for webhooks, besides public addresses
+
+	// gates is how many gates the configuration has, known once all apps are
+	// provisioned, and made is when that began.
+	gates   atomic.Int32
+	made    time.Time
+	watched *activity // nil until started
 
 	poolKey runtimeKey
 	runtime *runtime // nil until acquired from the pool
@@ -118,6 +135,8 @@ type serving struct {
 	api       http.Handler
 	health    func() api.Health
 	feedAge   func() time.Duration
+	// clockOffset is how far this machine's clock is ahead of the store's.
+	clockOffset func() time.Duration
 }
 
 // Role is a ceiling for the tokens of the users who have it.
@@ -140,7 +159,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // it. It opens and writes nothing: Caddy also provisions configurations that
 // are only validated.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx, a.logger = ctx, ctx.Logger()
+	a.ctx, a.logger, a.made = ctx, ctx.Logger(), time.Now()
 	if err := checkAdminEndpoint(ctx); err != nil {
 		return err
 	}
@@ -186,6 +205,12 @@ func (a *App) configure(ctx caddy.Context) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if a.declarations, err = a.declare(); err != nil {
+		return err
+	}
+	if a.declarations.Webhooks, err = a.declaredWebhooks(); err != nil {
+		return err
+	}
+	if a.allowed, err = a.webhookRanges(); err != nil {
 		return err
 	}
 	if a.driver, err = a.loadDriver(ctx); err != nil {
@@ -370,7 +395,8 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
-	steward := newSteward(open, a.SecretPrefixes, a.mailer, a.mailRate(), a.logger)
+	steward := newSteward(open, a.SecretPrefixes, a.mailer, a.teller(), a.mailRate(), a.logger)
+	steward.webhooks.Allow = a.allowed
 	s, err := a.serve(open, steward)
 	if err != nil {
 		return err
@@ -378,10 +404,19 @@ func (a *App) Start() error {
 	if err := s.authority.Declare(ctx, bySystem, a.declarations); err != nil {
 		return fmt.Errorf("write what the configuration declares: %w", err)
 	}
+	// What was just declared says how finely use is recorded, from the first request on.
+	if err := open.activity.refresh(ctx, open.inner); err != nil {
+		return fmt.Errorf("read how finely use is to be recorded: %w", err)
+	}
 	if a.keys.warning != "" {
 		a.logger.Warn(a.keys.warning)
 	}
 	open.activity.tell(a.logActivity)
+	if err := open.activity.guard(a, a.gates.Load() > 0, a.made); err != nil {
+		return err
+	}
+	a.watched = open.activity
+	open.retired.serve(s.authority)
 	steward.start()
 	s.steward.Store(steward)
 	a.serving.Store(s)
@@ -410,7 +445,8 @@ var bySystem = authority.By{Actor: tokenstore.Actor{Kind: tokenstore.SystemActor
 
 // serve builds what this configuration makes of the open store.
 func (a *App) serve(open *opened, steward *steward) (*serving, error) {
-	authority := newAuthority(open.management(), open.ring, a.SecretPrefixes)
+	authority := newAuthority(open.management(), open.ring, a.SecretPrefixes, a.teller())
+	authority.Webhooks = steward.webhooks
 	s := new(serving)
 	health := func() api.Health {
 		checks := open.checks()
@@ -427,11 +463,13 @@ func (a *App) serve(open *opened, steward *steward) (*serving, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.authority, s.api, s.health, s.feedAge = authority, handler, health, open.store.Age
+	s.authority, s.api, s.health, s.feedAge, s.clockOffset = authority, handler, health, open.store.Age, open.node.skew
 	return s, nil
 }
 
-func newAuthority(store tokenstore.Store, ring *tokenstore.Ring, prefixes []string) *authority.Authority {
+// newAuthority makes the choke point of changes. A teller that is nil tells nobody of
+// them, which is right only where nothing changes that anybody is told of.
+func newAuthority(store tokenstore.Store, ring *tokenstore.Ring, prefixes []string, teller *notify.Notifier) *authority.Authority {
 	return &authority.Authority{
 		Store:    store,
 		Ring:     ring,
@@ -439,7 +477,14 @@ func newAuthority(store tokenstore.Store, ring *tokenstore.Ring, prefixes []stri
 		Now:      time.Now,
 		Random:   rand.Reader,
 		NewID:    newID,
+		Teller:   teller,
 	}
+}
+
+// teller has people told as this configuration says. Without a relay no mail is
+// written, which nothing would ever send.
+func (a *App) teller() *notify.Notifier {
+	return &notify.Notifier{NewID: newID, Mail: a.Mail != nil}
 }
 
 // Stop ends what runs for this configuration alone. All else ends with the last
@@ -461,11 +506,16 @@ func (a *App) Cleanup() error {
 	}
 	a.restoreDeclarations()
 	a.runtime = nil
-	return releaseRuntime(a.poolKey)
+	var err error
+	if a.watched != nil {
+		// Caddy has stopped whatever serves by now.
+		err = a.watched.unguard(a, time.Now())
+	}
+	return errors.Join(err, releaseRuntime(a.poolKey))
 }
 
 // restoreDeclarations has the configuration that is active write its roles,
-// scopes and policies once more. That changes nothing after a reload that
+// scopes, policies and webhooks once more. That changes nothing after a reload that
 // worked, since it wrote them last. After one that failed later than our Start
 // (another app could not start), the store still holds those of a configuration
 // that nobody runs.
@@ -483,8 +533,11 @@ func (a *App) restoreDeclarations() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
+	if open := active.runtime.open.Load(); open != nil {
+		open.retired.serve(s.authority)
+	}
 	if err := s.authority.Declare(ctx, bySystem, active.declarations); err != nil {
-		a.logger.Error("could not write the active configuration's roles, scopes and policies again after a configuration failed; reload it with --force", zap.Error(err))
+		a.logger.Error("could not write the active configuration's roles, scopes, policies and webhooks again after a configuration failed; reload it with --force", zap.Error(err))
 	}
 }
 

@@ -38,6 +38,11 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	    secret_prefix        NEW [OLD...]
 //	    cache_size           SIZE
 //	    stale_if_unavailable DURATION
+//	    webhook URL {
+//	        events EVENT...
+//	        secret {file./path/to/secret}|{env.NAME}
+//	    }
+//	    webhook_allow        RANGE...
 //	    scopes {
 //	        NAME [read|write]
 //	    }
@@ -46,7 +51,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	        scopes NAME...
 //	    }
 //	    policy NAME {
-//	        preset                  default|mercury|own
+//	        preset                  default|mercury|own|rapyd|staffbase|taxjar
 //	        max_secrets_per_account N|none
 //	        max_secrets_per_user    N|none
 //	        max_lifetime            DURATION|none
@@ -88,12 +93,14 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) error {
 		"cache_size":           p.cacheSize,
 		"journal":              p.journal,
 		"mail":                 p.mail,
+		"webhook":              p.webhook,
+		"webhook_allow":        p.webhookAllow,
 		"stale_if_unavailable": p.staleIfUnavailable,
 		"scopes":               p.scopes,
 		"role":                 p.role,
 		"policy":               p.policy,
 	}
-	if err := p.block("sallyport", lines, "role", "policy"); err != nil {
+	if err := p.block("sallyport", lines, "role", "policy", "webhook"); err != nil {
 		return err
 	}
 	return p.checkRoles()

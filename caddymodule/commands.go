@@ -45,12 +45,13 @@ var commands = []command{
 	{name: "demo", short: "Shows the gate at work in front of a sample API", long: demoHelp, build: demoCommand},
 	{name: "account", short: "Manages accounts, the customers of the API", build: accountCommands},
 	{name: "user", short: "Manages users, the people of an account", build: userCommands},
-	{name: "role", short: "Lists the roles that users can have", build: roleCommands},
+	{name: "role", short: "Manages roles, above which no token of their users can do anything", build: roleCommands},
 	{name: "policy", short: "Lists the policies that rule accounts", build: policyCommands},
 	{name: "scopes", short: "Lists the scopes that tokens can have", build: scopeCommands},
 	{name: "token", short: "Creates, lists, edits, rotates and ends tokens", build: tokenCommands},
 	{name: "lifecycle", short: "Shows what is to come for tokens and what is known of their use", build: lifecycleCommands},
 	{name: "notice", short: "Lists the messages to people", build: noticeCommands},
+	{name: "webhook", short: "Manages webhooks, where events are sent to, and their signing secrets", build: webhookCommands},
 	{name: "audit", short: "Lists the audit log and checks its chain", build: auditCommands},
 	{name: "node", short: "Lists the gateways that use the store, and gives up lost ones", build: nodeCommands},
 	{name: "master-key", short: "Shows, rotates and removes master keys, on the store itself", build: masterKeyCommands},
@@ -64,6 +65,7 @@ type invocation struct {
 
 	address, config, adapter string
 	operator, output         string
+	requestedBy, otp         string
 	offline, quiet           bool
 }
 
@@ -166,9 +168,12 @@ func inWords(err error) error {
 // mends says what to do about a refusal, in the words of the command line.
 var mends = map[string]string{
 	"confirmation_required": "Add --confirm to do it.",
+	"step_up_required":      "Add --otp with the present code of the user's authenticator app.",
 	"version_mismatch":      "Somebody changed it at the same time. Look at it again, then repeat the command.",
 	"ip_allowlist_required": "Add --ip with the addresses or ranges that may use the token.",
-	"rotation_in_progress":  "Wait until the grace period of the rotation under way has ended.",
+	"token_limit_reached":   "Add --revoke-last4 with the last 4 characters of one of these to give that up.",
+	"rotation_in_progress":  "Look at it with `token rotation`, then `token confirm`, `token rollback` or `token extend` it.",
+	"no_rotation":           "Look at it with `token rotation`.",
 	"managed_by_config":     "Change the configuration file and reload it.",
 	"lifecycle_unavailable": "Leave out --offline, and ask the gateway that runs.",
 	"missing_token":         "A gate answers there: give --address or --config with the admin endpoint.",

@@ -12,6 +12,7 @@ import (
 
 func accountCommands(parent *cobra.Command) {
 	in := commonFlags(parent)
+	in.nameFlags(parent)
 
 	var n api.NewAccount
 	create := in.client(parent, "create", "Creates an account", cobra.NoArgs, func(ctx context.Context, c *api.Client, _ []string) error {
@@ -42,7 +43,7 @@ func accountCommands(parent *cobra.Command) {
 		return in.printAccount(&a, err)
 	})
 
-	var name, policy string
+	var name, policy, tokens string
 	var edit *cobra.Command
 	edit = in.client(parent, "edit ID", "Changes an account", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
 		var e api.AccountEdit
@@ -52,8 +53,12 @@ func accountCommands(parent *cobra.Command) {
 		if edit.Flags().Changed("policy") {
 			e.Policy = &policy
 		}
-		if e.Name == nil && e.Policy == nil {
-			return errors.New("nothing to change: give --name or --policy")
+		var err error
+		if e.TokensOff, err = tokenOption(edit, tokens); err != nil {
+			return err
+		}
+		if e.Name == nil && e.Policy == nil && e.TokensOff == nil {
+			return errors.New("nothing to change: give --name, --policy or --tokens")
 		}
 		before, err := c.Account(ctx, token.ID(args[0]))
 		if err != nil {
@@ -64,6 +69,7 @@ func accountCommands(parent *cobra.Command) {
 	})
 	edit.Flags().StringVar(&name, "name", "", "what people call it")
 	edit.Flags().StringVar(&policy, "policy", "", "the policy that rules its tokens, from the next request on")
+	tokenOptionFlag(edit, &tokens, "the account")
 
 	in.client(parent, "enable ID", "Lets the tokens of a disabled account work again", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
 		a, err := c.EnableAccount(ctx, token.ID(args[0]))
@@ -84,6 +90,7 @@ func (in *invocation) printAccount(a *api.Account, err error) error {
 		{"name", a.Name},
 		{"policy", a.Policy},
 		{"state", a.State},
+		{"tokens", showOn(!a.TokensOff)},
 		{"created", showTime(&a.CreatedAt, "-")},
 		{"updated", showTime(&a.UpdatedAt, "-")},
 	})
@@ -91,6 +98,7 @@ func (in *invocation) printAccount(a *api.Account, err error) error {
 
 func userCommands(parent *cobra.Command) {
 	in := commonFlags(parent)
+	in.nameFlags(parent)
 
 	var n api.NewUser
 	var account string
@@ -128,6 +136,7 @@ func userCommands(parent *cobra.Command) {
 		return in.printUser(&u, err)
 	})
 	userEdit(in, parent)
+	otpCommands(in, parent)
 	in.client(parent, "enable ID", "Lets the tokens of a disabled user work again", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
 		u, err := c.EnableUser(ctx, token.ID(args[0]))
 		return in.printUser(&u, err)
@@ -139,7 +148,7 @@ func userCommands(parent *cobra.Command) {
 }
 
 func userEdit(in *invocation, parent *cobra.Command) {
-	var name, email, role string
+	var name, email, role, tokens string
 	var units []string
 	var cmd *cobra.Command
 	cmd = in.client(parent, "edit ID", "Changes a user; a role binds from the next request on", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
@@ -156,8 +165,12 @@ func userEdit(in *invocation, parent *cobra.Command) {
 				any = true
 			}
 		}
-		if !any {
-			return errors.New("nothing to change: give --name, --email, --role or --unit")
+		var err error
+		if e.TokensOff, err = tokenOption(cmd, tokens); err != nil {
+			return err
+		}
+		if !any && e.TokensOff == nil {
+			return errors.New("nothing to change: give --name, --email, --role, --unit or --tokens")
 		}
 		before, err := c.User(ctx, token.ID(args[0]))
 		if err != nil {
@@ -170,6 +183,7 @@ func userEdit(in *invocation, parent *cobra.Command) {
 	cmd.Flags().StringVar(&email, "email", "", "where notices go")
 	cmd.Flags().StringVar(&role, "role", "", "the role, such as owner, admin, member or auditor")
 	cmd.Flags().StringArrayVar(&units, "unit", nil, "all business units from now on (repeatable); none for an empty list")
+	tokenOptionFlag(cmd, &tokens, "the user")
 }
 
 func (in *invocation) printUser(u *api.User, err error) error {
@@ -184,6 +198,7 @@ func (in *invocation) printUser(u *api.User, err error) error {
 		{"role", u.Role},
 		{"business units", showList(u.BusinessUnits, "-")},
 		{"state", u.State},
+		{"tokens", showOn(!u.TokensOff)},
 		{"created", showTime(&u.CreatedAt, "-")},
 		{"updated", showTime(&u.UpdatedAt, "-")},
 	})

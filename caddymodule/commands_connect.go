@@ -18,6 +18,7 @@ import (
 
 	"github.com/sallyport/sallyport/api"
 	"github.com/sallyport/sallyport/authority"
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/tokenstore"
 )
 
@@ -43,6 +44,7 @@ func (in *invocation) connect(ctx context.Context) (connection, error) {
 			return connection{}, errors.Join(err, store.Close())
 		}
 		client.Operator = in.operatorName()
+		in.inName(client)
 		return connection{client: client, close: store.Close}, nil
 	}
 	address, err := in.adminAddress()
@@ -58,6 +60,7 @@ func (in *invocation) connect(ctx context.Context) (connection, error) {
 		return connection{}, err
 	}
 	client.Operator = in.operatorName()
+	in.inName(client)
 	return connection{client: client, close: func() error { hc.CloseIdleConnections(); return nil }}, nil
 }
 
@@ -226,10 +229,11 @@ func (in *invocation) openStore(ctx context.Context, create bool) (*store, error
 	}
 	s := &store{
 		Store:     opened,
-		authority: newAuthority(opened, app.keys.ring, app.SecretPrefixes),
+		authority: newAuthority(opened, app.keys.ring, app.SecretPrefixes, app.teller()),
 		by:        authority.By{Actor: tokenstore.Actor{Kind: tokenstore.OperatorActor, Name: in.operatorName()}},
 		place:     app.driver.Identity(),
 	}
+	s.authority.Webhooks = &notify.Webhooks{Store: opened, Ring: app.keys.ring, Now: time.Now, Allow: app.allowed}
 	if err := s.checkKeys(ctx, app.keys.ring, create); err != nil {
 		return nil, errors.Join(fmt.Errorf("master keys: %w", err), opened.Close())
 	}

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -27,6 +26,7 @@ func roleCommands(parent *cobra.Command) {
 				return []string{r.Name, r.Access.String(), showList(r.Scopes, "-"), owner(r.ManagedByConfig)}
 			})
 	})
+	roleChanges(in, parent)
 }
 
 func owner(managedByConfig bool) string {
@@ -34,36 +34,6 @@ func owner(managedByConfig bool) string {
 		return "configuration"
 	}
 	return "store"
-}
-
-func policyCommands(parent *cobra.Command) {
-	in := commonFlags(parent)
-	in.client(parent, "list", "Lists the policies", cobra.NoArgs, func(ctx context.Context, c *api.Client, _ []string) error {
-		policies, err := c.Policies(ctx)
-		if err != nil {
-			return err
-		}
-		return printList(in, policies, func(p *api.Policy) string { return p.Name },
-			[]string{"NAME", "MAX LIFETIME", "DELETE UNUSED", "DOWNGRADE UNUSED", "ROTATION", "GRACE", "IP ALLOW-LIST", "OWNED BY"},
-			func(p *api.Policy) []string {
-				return []string{
-					p.Name, showSpanOr(p.MaxLifetimeSeconds, "none"), showSpanOr(p.DeleteUnusedSeconds, "never"), showSpanOr(p.DowngradeUnusedSeconds, "never"),
-					join(p.RotationModes), showSpan(p.GraceDefaultSeconds), string(p.RequireIPAllowlist), owner(p.ManagedByConfig),
-				}
-			})
-	})
-	in.client(parent, "show NAME", "Shows a policy", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
-		policies, err := c.Policies(ctx)
-		if err != nil {
-			return err
-		}
-		for i := range policies {
-			if policies[i].Name == args[0] {
-				return in.printPolicy(&policies[i])
-			}
-		}
-		return fmt.Errorf("there is no such policy; `policy list` lists them")
-	})
 }
 
 func (in *invocation) printPolicy(p *api.Policy) error {

@@ -43,13 +43,13 @@ func masterKeyCommands(parent *cobra.Command) {
 		if err := s.authority.RotateMasterKey(ctx, s.by, args[0]); err != nil {
 			return err
 		}
-		in.say("The key is the primary now. Secrets move under it as they are used; `master-key status` counts what is left under the others.")
+		in.say("The key is the primary now. Secrets move under it as they are used, and those of webhooks have; `master-key status` counts what is left under the others.")
 		return nil
 	})
 	var force bool
 	remove := in.onStore(parent, "remove ID", "Forgets a key that nothing is under any more", cobra.ExactArgs(1), mustExist, func(ctx context.Context, s *store, args []string) error {
-		tokens, err := s.authority.RemoveMasterKey(ctx, s.by, args[0], force)
-		if printErr := in.printEnded(tokens); printErr != nil {
+		lost, err := s.authority.RemoveMasterKey(ctx, s.by, args[0], force)
+		if printErr := in.printLost(lost, err == nil); printErr != nil {
 			return errors.Join(err, printErr)
 		}
 		if err != nil {
@@ -58,7 +58,7 @@ func masterKeyCommands(parent *cobra.Command) {
 		in.say("The store has forgotten the key. Take its line out of the key files now.")
 		return nil
 	})
-	remove.Flags().BoolVar(&force, "force", false, "also when secrets in use are under it: they end")
+	remove.Flags().BoolVar(&force, "force", false, "also when secrets in use are under it: they end; webhooks whose signing secrets can not be moved are disabled")
 }
 
 // keyStatus is what is known of one master key.
@@ -69,6 +69,8 @@ type keyStatus struct {
 	AddedAt    time.Time `json:"added_at"`
 	Live       int64     `json:"live_secrets"`
 	Retired    int64     `json:"retired_secrets"`
+	Webhooks   int64     `json:"webhooks"`
+	Codes      int64     `json:"one_time_codes"`
 	Nodes      []string  `json:"nodes"`
 }
 
@@ -77,7 +79,7 @@ func keyStatuses(keys []tokenstore.MasterKey, nodes []tokenstore.Node, now time.
 	for i, key := range keys {
 		statuses[i] = keyStatus{
 			ID: key.ID, CheckValue: key.CheckValue, Primary: key.Primary, AddedAt: key.AddedAt.UTC(),
-			Live: key.Live, Retired: key.Retired, Nodes: []string{},
+			Live: key.Live, Retired: key.Retired, Webhooks: key.Webhooks, Codes: key.Codes, Nodes: []string{},
 		}
 		for _, node := range nodes {
 			if now.Sub(node.SeenAt) <= authority.NodeLiveFor && node.Keys[key.ID] == key.CheckValue {
@@ -90,10 +92,26 @@ func keyStatuses(keys []tokenstore.MasterKey, nodes []tokenstore.Node, now time.
 
 func (in *invocation) printMasterKeys(keys []keyStatus) error {
 	return printList(in, keys, func(k *keyStatus) string { return k.ID },
-		[]string{"ID", "PRIMARY", "SECRETS IN USE", "OTHER SECRETS", "ADDED", "HELD BY"},
+		[]string{"ID", "PRIMARY", "SECRETS IN USE", "OTHER SECRETS", "WEBHOOKS", "CODES", "ADDED", "HELD BY"},
 		func(k *keyStatus) []string {
-			return []string{k.ID, showYes(k.Primary), strconv.FormatInt(k.Live, 10), strconv.FormatInt(k.Retired, 10), showTime(&k.AddedAt, "-"), showList(k.Nodes, "no running gateway")}
+			return []string{k.ID, showYes(k.Primary), strconv.FormatInt(k.Live, 10), strconv.FormatInt(k.Retired, 10), strconv.FormatInt(k.Webhooks, 10), strconv.FormatInt(k.Codes, 10), showTime(&k.AddedAt, "-"), showList(k.Nodes, "no running gateway")}
 		})
+}
+
+// printLost lists the tokens and the webhooks that a removal ended, or would end.
+func (in *invocation) printLost(lost authority.KeyLoss, done bool) error {
+	if err := in.printEnded(lost.Tokens); err != nil {
+		return err
+	}
+	for i := range lost.Webhooks {
+		w := &lost.Webhooks[i]
+		if done {
+			in.say("The webhook %s lost its signing secret and is disabled: `webhook rotate %s` makes a new one, `webhook edit %s --enable` turns it on again.", w.ID, w.ID, w.ID)
+		} else {
+			in.say("The webhook %s has its signing secret under the key.", w.ID)
+		}
+	}
+	return nil
 }
 
 // printEnded lists the tokens that a removal ended, or would end.

@@ -17,6 +17,7 @@ import (
 
 func tokenCommands(parent *cobra.Command) {
 	in := commonFlags(parent)
+	in.nameFlags(parent)
 	tokenCreate(in, parent)
 	tokenList(in, parent)
 	in.client(parent, "show ID", "Shows a token", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
@@ -24,7 +25,7 @@ func tokenCommands(parent *cobra.Command) {
 		return in.printToken(&t, err)
 	})
 	tokenEdit(in, parent)
-	tokenRotate(in, parent)
+	tokenRotation(in, parent)
 	tokenEnable(in, parent)
 	tokenDisable(in, parent)
 	tokenRevoke(in, parent)
@@ -66,6 +67,7 @@ func tokenCreate(in *invocation, parent *cobra.Command) {
 	flags.BoolVar(&n.FreshOnly, "fresh-only", false, "have gateways answer for it only while they know all changes, and with 503 once the store has been out of reach for 5 seconds")
 	flags.StringVar(&expiresAt, "expires-at", "", "when it ends: 2027-01-31 or 2027-01-31T12:00:00Z")
 	flags.StringVar(&duration, "duration", "", "how long it lives: 90d or 12h")
+	flags.StringVar(&n.RevokeLast4, "revoke-last4", "", "give up the secret of the account that ends in these 4 characters for the new one")
 	flags.BoolVar(&n.Confirm, "confirm", false, "do it, where the policy asks for confirmation")
 	mustHave(cmd, "name", "account")
 }
@@ -128,7 +130,7 @@ func retried(ctx context.Context, ask func(key string) (api.Issued, error)) (api
 
 func tokenList(in *invocation, parent *cobra.Command) {
 	var f api.TokenFilter
-	var account, user, expiresBefore string
+	var account, user, expiresBefore, lastUsedBefore string
 	var states []string
 	cmd := in.client(parent, "list", "Lists tokens, newest first", cobra.NoArgs, func(ctx context.Context, c *api.Client, _ []string) error {
 		f.AccountID, f.UserID = token.ID(account), token.ID(user)
@@ -142,6 +144,12 @@ func tokenList(in *invocation, parent *cobra.Command) {
 		if expiresBefore != "" {
 			var err error
 			if f.ExpiresBefore, err = parseTime("--expires-before", expiresBefore); err != nil {
+				return err
+			}
+		}
+		if lastUsedBefore != "" {
+			var err error
+			if f.LastUsedBefore, err = parseTime("--last-used-before", lastUsedBefore); err != nil {
 				return err
 			}
 		}
@@ -166,6 +174,7 @@ func tokenList(in *invocation, parent *cobra.Command) {
 	flags.StringVar(&f.Scope, "scope", "", "only those that list this scope")
 	flags.StringVar(&f.Search, "search", "", "an ID, the last 4 characters of a secret, or the start of a name")
 	flags.StringVar(&expiresBefore, "expires-before", "", "only those that end before this time")
+	flags.StringVar(&lastUsedBefore, "last-used-before", "", "only those that were made before this time and not used since")
 	pageFlags(cmd, &f.Cursor, &f.Limit)
 }
 
@@ -241,43 +250,6 @@ func withoutNone(list []string) []string {
 		return []string{}
 	}
 	return list
-}
-
-func tokenRotate(in *invocation, parent *cobra.Command) {
-	var r api.Rotation
-	var mode, grace string
-	var cmd *cobra.Command
-	cmd = in.client(parent, "rotate ID", "Gives a token a new secret and prints it, once", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
-		r.Mode = token.RotationMode(mode)
-		if cmd.Flags().Changed("grace") {
-			d, err := parseDuration("--grace", grace)
-			if err != nil {
-				return err
-			}
-			if d%time.Second != 0 {
-				return errors.New("--grace takes whole seconds")
-			}
-			seconds := int64(d / time.Second)
-			r.GracePeriodSeconds = &seconds
-		}
-		issued, err := retried(ctx, func(key string) (api.Issued, error) {
-			return c.RotateToken(ctx, token.ID(args[0]), key, r)
-		})
-		if err = in.printIssued(&issued, err); err != nil {
-			return err
-		}
-		switch until := issued.Token.PreviousSecretExpiresAt; {
-		case until != nil:
-			in.say("The previous secret works until %s.", showTime(until, ""))
-		default:
-			in.say("The previous secret no longer works.")
-		}
-		return nil
-	})
-	flags := cmd.Flags()
-	flags.StringVar(&mode, "mode", "", "timed: the previous secret works for a grace period. now: it ends at once. By default, as the policy says")
-	flags.StringVar(&grace, "grace", "", "how long the previous secret goes on working: 24h or 7d; by default, as the policy says")
-	flags.BoolVar(&r.Confirm, "confirm", false, "do it, where the policy asks for confirmation")
 }
 
 func tokenEnable(in *invocation, parent *cobra.Command) {

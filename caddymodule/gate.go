@@ -142,6 +142,9 @@ type Requirement struct {
 	// Path is the path that the line is about: exact, with `{x}` for one
 	// segment, `*` within a segment, or `*` at the end for any rest.
 	Path string `json:"path"`
+	// Units are business units: the token must belong to a user who works for one
+	// of them. Default: none; then it may belong to anybody.
+	Units []string `json:"business_units,omitempty"`
 	// Source says where the line stands, for error messages. Default: its
 	// position in the list.
 	Source string `json:"source,omitempty"`
@@ -181,6 +184,7 @@ func (g *Gate) settle(app *App) error {
 	if g.now == nil {
 		g.now = time.Now
 	}
+	app.gates.Add(1)
 	g.runtime = app.runtime
 	g.prefixes = app.SecretPrefixes
 	g.scopes = newScopeLists(app.declarations.Scopes, app.knownScope)
@@ -405,9 +409,11 @@ func (p *passage) judge(r *http.Request) (*refusal, string) {
 	}
 
 	clientIP, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	required, units := g.routes.Needs(op.method, op.path, op.upgrade)
 	p.stream.facts = requestFacts{
 		address:     parseAddress(clientIP),
-		required:    g.routes.Required(op.method, op.path, op.upgrade),
+		required:    required,
+		units:       units,
 		environment: g.environment,
 		freshOnly:   g.FreshOnly,
 	}
@@ -546,7 +552,7 @@ func (p *passage) decide(r *http.Request, digest token.Digest, early bool) *refu
 		return refuse(problemEarlyData) // the address is not proven before the handshake ends
 	}
 	refused, reason := decide(record, facts, now)
-	if refused != nil && refused.problem == problemRetiredSecret && record.Policy.RevokeOnRetiredUse {
+	if refused != nil && refused.problem == problemRetiredSecret {
 		open.retired.report(record, facts.address)
 	}
 	if reason.Authenticated() && g.used.pending(&record.Secret, now) {

@@ -33,7 +33,9 @@ func parseGate(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // UnmarshalCaddyfile reads the directive. Every line is optional:
 //
 //	sallyport [MATCHER] {
-//	    require            SCOPE [METHOD...] PATH
+//	    require            SCOPE [METHOD...] PATH {
+//	        business_unit  NAME...
+//	    }
 //	    environment        production|sandbox|any
 //	    failure_limit      N|off
 //	    opaque_errors
@@ -60,8 +62,13 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err := g.unmarshalLine(name, d); err != nil {
 			return err
 		}
-		if d.NextBlock(1) {
-			return d.Errf("%s takes no block", name)
+		for d.NextBlock(1) {
+			if name != "require" {
+				return d.Errf("%s takes no block", name)
+			}
+			if err := g.unmarshalRequirement(d); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -124,6 +131,23 @@ func (g *Gate) unmarshalRequire(args []string, d *caddyfile.Dispenser) error {
 		return d.Errf("require: %v", err)
 	}
 	g.Require = append(g.Require, line)
+	return nil
+}
+
+// unmarshalRequirement reads a line of the block of the latest require.
+func (g *Gate) unmarshalRequirement(d *caddyfile.Dispenser) error {
+	if d.Val() != "business_unit" {
+		return d.Errf("unrecognized subdirective %q: the block of require knows business_unit", d.Val())
+	}
+	line := &g.Require[len(g.Require)-1]
+	names := d.RemainingArgs()
+	if len(names) == 0 {
+		return d.Err("business_unit takes at least one name")
+	}
+	line.Units = append(line.Units, names...)
+	if _, err := token.CheckUnits(line.Units); err != nil {
+		return d.Errf("require: %v", err)
+	}
 	return nil
 }
 

@@ -120,7 +120,7 @@ func newGatehouse(t testing.TB, change ...func(*cached.Options)) *gatehouse {
 		h.inner.down.Store(false)
 		require.NoError(t, h.app.runtime.close())
 	})
-	h.Authority = newAuthority(inner, ring, h.app.SecretPrefixes)
+	h.Authority = newAuthority(inner, ring, h.app.SecretPrefixes, nil)
 	h.Now = h.clock.Now
 	require.NoError(t, h.Declare(t.Context(), bySystem, h.app.declarations))
 	h.account, err = h.CreateAccount(t.Context(), keeper, authority.NewAccount{Name: "Castle Supplies"})

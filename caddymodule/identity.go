@@ -254,6 +254,7 @@ func decide(record *tokenstore.Record, f *requestFacts, now time.Time) (*refusal
 		Policy:      record.Policy,
 		Address:     f.address,
 		Required:    f.required,
+		Units:       f.units,
 		Environment: f.environment,
 	}
 	reason, err := token.Decide(&record.Token, &facts, now)

@@ -13,6 +13,8 @@ var (
 		"How well this gateway can do its work: 0 ready, 1 degraded, 2 not ready. It is the worst of the checks.", nil, nil)
 	checkMetric = prometheus.NewDesc("sallyport_check",
 		"How one of the things that readiness looks at stands: 0 ready, 1 degraded, 2 not ready.", []string{"check"}, nil)
+	clockMetric = prometheus.NewDesc("sallyport_clock_offset_seconds",
+		"How far this gateway's clock is ahead of the store's, as far as that is certain; negative: behind.", nil, nil)
 	feedAgeMetric = prometheus.NewDesc("sallyport_feed_age_seconds",
 		"For how long this gateway may have missed changes of tokens: the time since it last knew all of them.", nil, nil)
 )
@@ -37,7 +39,7 @@ func (c collector) register(registry prometheus.Registerer) error {
 
 // Describe names the metrics.
 func (collector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{readinessMetric, checkMetric, feedAgeMetric} {
+	for _, desc := range []*prometheus.Desc{readinessMetric, checkMetric, feedAgeMetric, clockMetric} {
 		to <- desc
 	}
 }
@@ -58,6 +60,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(checkMetric, level(check.Status), check.Name)
 	}
 	gauge(feedAgeMetric, s.feedAge().Seconds())
+	gauge(clockMetric, s.clockOffset().Seconds())
 }
 
 // level is a status as a number that grows with the trouble. A status that this

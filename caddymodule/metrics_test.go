@@ -39,11 +39,12 @@ func TestMetricsSayHowTheGatewayStands(t *testing.T) {
 		health: func() api.Health {
 			return api.HealthOf(api.Check{Name: "store", Status: api.Degraded}, api.Check{Name: "notifications", Status: api.Ready})
 		},
-		feedAge: func() time.Duration { return 7500 * time.Millisecond },
+		clockOffset: func() time.Duration { return -2500 * time.Millisecond },
+		feedAge:     func() time.Duration { return 7500 * time.Millisecond },
 	}
 	want := map[string]float64{
 		"sallyport_readiness": 1, "sallyport_check check=store": 1, "sallyport_check check=notifications": 0,
-		"sallyport_feed_age_seconds": 7.5,
+		"sallyport_feed_age_seconds": 7.5, "sallyport_clock_offset_seconds": -2.5,
 	}
 	require.Equal(t, want, gathered(t, registry))
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/tokenstore"
@@ -18,20 +19,25 @@ type node struct {
 	done   chan struct{}
 	once   sync.Once
 	err    error
+
+	now func() time.Time
+	// offset is how far this machine's clock is ahead of the store's, by the last report.
+	offset atomic.Int64
 }
 
 // startNode reports once, so that a start whose report fails is told, and then
 // at every interval. A report that fails later is made up for by the next.
-func startNode(ctx context.Context, name string, store tokenstore.Store, ring *tokenstore.Ring, interval time.Duration) (*node, error) {
+func startNode(ctx context.Context, name string, store tokenstore.Store, ring *tokenstore.Ring, interval time.Duration, now func() time.Time) (*node, error) {
 	n := &node{
 		store:  store,
-		record: tokenstore.Node{ID: name, StartedAt: time.Now(), Keys: map[string]string{}},
+		record: tokenstore.Node{ID: name, StartedAt: now(), Keys: map[string]string{}},
 		done:   make(chan struct{}),
+		now:    now,
 	}
 	for _, key := range ring.IDs() {
 		n.record.Keys[key], _ = ring.CheckValue(key)
 	}
-	if err := n.report(ctx, n.record.StartedAt); err != nil {
+	if err := n.report(ctx); err != nil {
 		return nil, err
 	}
 	ctx, n.cancel = context.WithCancel(context.Background())
@@ -47,18 +53,29 @@ func (n *node) run(ctx context.Context, interval time.Duration) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			_ = n.report(ctx, now) // the age of SeenAt tells
+		case <-ticker.C:
+			_ = n.report(ctx) // the age of SeenAt tells
 		}
 	}
 }
 
-func (n *node) report(ctx context.Context, now time.Time) error {
+// skew is how far this machine's clock is ahead of the store's.
+func (n *node) skew() time.Duration { return time.Duration(n.offset.Load()) }
+
+func (n *node) report(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
 	record := n.record
-	record.SeenAt = now
-	return n.store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.PutNode(record) })
+	record.SeenAt = n.now()
+	return n.store.Write(ctx, func(tx *tokenstore.Tx) error {
+		before := n.now()
+		store, err := tx.Time() // of the primary, since this writes
+		if err != nil {
+			return err
+		}
+		n.offset.Store(int64(skewOf(before, store, n.now())))
+		return tx.PutNode(record)
+	})
 }
 
 // remove takes the node off the list, unless it has been started anew meanwhile:

@@ -23,6 +23,7 @@ func FuzzGlobalOption(f *testing.F) {
 		"sallyport {\n policy p {\n  grace_max 1s\n }\n policy p {\n }\n}",
 		"sallyport {\n role r {\n  scopes read\n  access\n }\n}",
 		"sallyport {\n master_key {\n}\n}\n}",
+		"sallyport {\n webhook https://example.com/a {\n  events token_created\n }\n webhook http://[::1]:1/\n webhook_allow 10.0.0.0/8 ::1\n}",
 	} {
 		f.Add(seed)
 	}
@@ -43,6 +44,17 @@ func FuzzGlobalOption(f *testing.F) {
 		_, err = app.declare()
 		require.NoError(t, err)
 		require.NoError(t, app.settlePrefixes())
+		_, err = app.webhookRanges()
+		require.NoError(t, err)
+		if !strings.Contains(text, "{env.") && !strings.Contains(text, "{file.") {
+			for _, w := range app.Webhooks {
+				if strings.Contains(w.URL, "{") {
+					continue // other placeholders
+				}
+				_, err = w.declared()
+				require.NoError(t, err)
+			}
+		}
 		if app.MasterKey != "" {
 			require.NoError(t, checkKeyReference(app.MasterKey))
 		}

@@ -20,11 +20,7 @@ func tellOutlook(h http.Header, r *tokenstore.Record, now func() time.Time) {
 		h["Sallyport-Token-Expires"] = []string{instant(end)}
 	}
 	if r.Secret.Status == token.Previous {
-		end := "unconfirmed"
-		if !r.Secret.ExpiresAt.IsZero() {
-			end = instant(r.Secret.ExpiresAt)
-		}
-		h["Sallyport-Rotation"] = []string{"previous; expires=" + end}
+		h["Sallyport-Rotation"] = []string{"previous; expires=" + previousEnd(r)}
 	}
 	if o := r.Outlook; o != nil {
 		switch o.Scheduled {
@@ -35,6 +31,20 @@ func tellOutlook(h http.Header, r *tokenstore.Record, now func() time.Time) {
 		default:
 		}
 	}
+}
+
+// previousEnd is when a previous secret ends, with its token at the latest. One
+// without an end of its own waits for a confirmation, or for the first use of the new
+// one; that its token ends some day is told beside it.
+func previousEnd(r *tokenstore.Record) string {
+	end := r.Secret.ExpiresAt
+	if end.IsZero() {
+		return "unconfirmed"
+	}
+	if last := r.Token.ExpiryUnder(r.Policy); !last.IsZero() && last.Before(end) {
+		end = last
+	}
+	return instant(end)
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }

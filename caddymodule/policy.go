@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 // left out is as in the preset; the defaults given here are those of the preset
 // default.
 type Policy struct {
-	// The preset that the policy starts from: default, mercury or own. What is
-	// written beside it counts instead of what the preset says. Default: default.
+	// The preset that the policy starts from: default, mercury, own, rapyd, staffbase or
+	// taxjar. What is written beside it counts instead of what the preset says. Default: default.
 	Preset string `json:"preset,omitempty"`
 
 	// How many secrets of one account can be valid at a time: the current ones,
@@ -51,11 +50,12 @@ type Policy struct {
 	// Whether people can undo a downgrade. Default: true.
 	DowngradeUndo *bool `json:"downgrade_undo,omitempty"`
 
-	// The rotation modes that may be asked for, of timed and now; the first is
-	// used when a request names none. Default: ["timed", "now"].
+	// The rotation modes that may be asked for, of timed, now, until_confirmed and
+	// on_first_use; the first is used when a request names none. Default: all four,
+	// in this order.
 	RotationModes []token.RotationMode `json:"rotation_modes,omitempty"`
-	// How long the previous secret works after a timed rotation that names no
-	// grace period. Default: 24h.
+	// How long the previous secret works after a rotation timed or on_first_use that
+	// names no grace period. Default: 24h.
 	GraceDefault *caddy.Duration `json:"grace_default,omitempty"`
 	// The shortest grace period that may be asked for. Default: 0.
 	GraceMin *caddy.Duration `json:"grace_min,omitempty"`
@@ -107,74 +107,45 @@ func (p *Policy) rules(name string) (token.Policy, error) {
 	if !ok {
 		return token.Policy{}, fmt.Errorf("preset: takes one of %q", token.PresetNames())
 	}
+	change := p.change()
+	rules = change.Apply(rules)
 	rules.Name = name
-	override(&rules.MaxSecretsPerAccount, p.MaxSecretsPerAccount)
-	override(&rules.MaxSecretsPerUser, p.MaxSecretsPerUser)
-	override(&rules.DowngradeUndo, p.DowngradeUndo)
-	override(&rules.RevokeOnRetiredUse, p.RevokeOnRetiredUse)
-	for _, d := range []struct {
-		rule       *time.Duration
-		configured *caddy.Duration
-	}{
-		{&rules.MaxLifetime, p.MaxLifetime},
-		{&rules.DeleteExpiredAfter, p.DeleteExpiredAfter},
-		{&rules.DeleteUnused, p.DeleteUnused},
-		{&rules.DowngradeUnused, p.DowngradeUnused},
-		{&rules.Notice, p.Notice},
-		{&rules.RestoreWindow, p.RestoreWindow},
-		{&rules.GraceDefault, p.GraceDefault},
-		{&rules.GraceMin, p.GraceMin},
-		{&rules.GraceMax, p.GraceMax},
-	} {
-		override(d.rule, (*time.Duration)(d.configured))
-	}
-	// A bound that was moved past the preset's default takes it along; only a
-	// default that was written down can contradict.
-	if p.GraceDefault == nil {
-		rules.GraceDefault = min(max(rules.GraceDefault, rules.GraceMin), rules.GraceMax)
-	}
-	if p.ExpiryWarnings != nil {
-		rules.ExpiryWarnings = make([]time.Duration, len(p.ExpiryWarnings))
-		for i, d := range p.ExpiryWarnings {
-			rules.ExpiryWarnings[i] = time.Duration(d)
-		}
-	}
-	overrideList(&rules.RotationModes, p.RotationModes)
-	overrideList(&rules.Editable, p.Editable)
-	overrideList(&rules.StepUp, p.StepUp)
-	overrideList(&rules.Confirm, p.Confirm)
-	overrideList(&rules.View, p.View)
-	overrideMap(&rules.Allow, p.Allow)
-	overrideMap(&rules.Notify, p.Notify)
-	if p.RequireIPAllowlist != "" {
-		rules.RequireAllowList = p.RequireIPAllowlist
-	}
 	return rules, rules.Validate()
 }
 
-func override[T any](rule, configured *T) {
-	if configured != nil {
-		*rule = *configured
+// change is what is written beside the preset.
+func (p *Policy) change() token.PolicyChange {
+	c := token.PolicyChange{
+		MaxSecretsPerAccount: p.MaxSecretsPerAccount, MaxSecretsPerUser: p.MaxSecretsPerUser,
+		MaxLifetime:        (*time.Duration)(p.MaxLifetime),
+		DeleteExpiredAfter: (*time.Duration)(p.DeleteExpiredAfter),
+		DeleteUnused:       (*time.Duration)(p.DeleteUnused),
+		DowngradeUnused:    (*time.Duration)(p.DowngradeUnused),
+		Notice:             (*time.Duration)(p.Notice),
+		RestoreWindow:      (*time.Duration)(p.RestoreWindow),
+		GraceDefault:       (*time.Duration)(p.GraceDefault),
+		GraceMin:           (*time.Duration)(p.GraceMin),
+		GraceMax:           (*time.Duration)(p.GraceMax),
+		DowngradeUndo:      p.DowngradeUndo,
+		RotationModes:      p.RotationModes,
+		Editable:           p.Editable,
+		Allow:              p.Allow,
+		StepUp:             p.StepUp,
+		Confirm:            p.Confirm,
+		Notify:             p.Notify,
+		View:               p.View,
+		RevokeOnRetiredUse: p.RevokeOnRetiredUse,
 	}
-}
-
-func overrideList[T any](rule *[]T, configured []T) {
-	if configured != nil {
-		*rule = configured
-	}
-}
-
-func overrideMap[K comparable, T any](rule *map[K][]T, configured map[K][]T) {
-	if len(configured) == 0 {
-		return
-	}
-	merged := maps.Clone(configured)
-	for key, list := range *rule {
-		if _, ok := merged[key]; !ok {
-			merged[key] = list
+	if p.ExpiryWarnings != nil {
+		c.ExpiryWarnings = make([]time.Duration, len(p.ExpiryWarnings))
+		for i, d := range p.ExpiryWarnings {
+			c.ExpiryWarnings[i] = time.Duration(d)
 		}
 	}
-	*rule = merged
+	if p.RequireIPAllowlist != "" {
+		c.RequireAllowList = &p.RequireIPAllowlist
+	}
+	return c
 }
 
 // checkList says which values are allowed, and not which was given.

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,9 +15,16 @@ import (
 
 const policyBlock = "policy "
 
+// aLineName matches what a line could be called. Anything else may be a secret that
+// stands where a line should, and no message repeats it.
+var aLineName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
+
 // unknownLine refuses a line. Those of a policy are many, and a rule that was
 // misspelt is not in force, so that their names are told.
 func (p *optionParser) unknownLine(name, where string, lines map[string]func() error) error {
+	if !aLineName.MatchString(name) {
+		name = "(not repeated)"
+	}
 	if !strings.HasPrefix(where, policyBlock) {
 		return p.Errf("unrecognized subdirective %q in %s", name, where)
 	}

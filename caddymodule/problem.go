@@ -81,12 +81,18 @@ var (
 		"The token may not be used from this address.")
 	problemInsufficientScope = newProblem("insufficient_scope", 403, bearerInsufficientScope, grpcPermissionDenied,
 		"The token lacks the scope that this operation needs.")
+	problemOtherBusinessUnit = newProblem("insufficient_scope", 403, bearerInsufficientScope, grpcPermissionDenied,
+		"The operation is open to other business units than those that the token's user works for. Ask an administrator of the account.")
 	problemReadOnlyToken = newProblem("read_only_token", 403, bearerInsufficientScope, grpcPermissionDenied,
 		"The token may only read.")
 	problemWrongEnvironment = newProblem("wrong_environment", 403, "", grpcPermissionDenied,
 		"The token belongs to the other environment: live tokens are for production, test tokens for the sandbox.")
 	problemAccountDisabled = newProblem("account_disabled", 403, "", grpcPermissionDenied,
 		"The account that the token belongs to is disabled.")
+	problemAccountTokensOff = newProblem("account_disabled", 403, "", grpcPermissionDenied,
+		"API tokens are switched off for the account that the token belongs to. Ask whoever runs this API to switch them on.")
+	problemUserTokensOff = newProblem("user_disabled", 403, "", grpcPermissionDenied,
+		"API tokens are switched off for the user whom the token belongs to. Ask an administrator of the account to switch them on.")
 	problemUserDisabled = newProblem("user_disabled", 403, "", grpcPermissionDenied,
 		"The user whom the token belongs to is disabled.")
 	problemMethodNotAllowed = newProblem("method_not_allowed", 405, "", grpcUnimplemented,
@@ -140,8 +146,14 @@ func refuseReason(reason token.Reason, required token.Scope) *refusal {
 		return refuse(problemDisabledToken)
 	case token.AccountDisabled:
 		return refuse(problemAccountDisabled)
+	case token.AccountTokensOff:
+		return refuse(problemAccountTokensOff)
 	case token.UserDisabled:
 		return refuse(problemUserDisabled)
+	case token.UserTokensOff:
+		return refuse(problemUserTokensOff)
+	case token.OtherBusinessUnit:
+		return refuse(problemOtherBusinessUnit)
 	case token.WrongEnvironment:
 		return refuse(problemWrongEnvironment)
 	case token.AddressNotAllowed:

@@ -89,7 +89,7 @@ type story struct {
 
 func (f *fleetOf) begin() *story {
 	f.t.Helper()
-	s := &story{fleetOf: f, rules: newAuthority(f.node(0).management(), f.ring, []string{"sp"}), lost: map[string]authority.Issued{}}
+	s := &story{fleetOf: f, rules: newAuthority(f.node(0).management(), f.ring, []string{"sp"}, nil), lost: map[string]authority.Issued{}}
 	account, err := s.rules.CreateAccount(f.t.Context(), keeper, authority.NewAccount{Name: "Castle Supplies"})
 	require.NoError(f.t, err)
 	issue := func() authority.Issued {
@@ -198,7 +198,7 @@ func TestAGatewayThatStartedLaterKnowsWhatTheFeedStillTells(t *testing.T) {
 	require.NoError(t, f.nodes[0].close())
 	f.nodes = nil
 	later := f.join()
-	s.rules = newAuthority(later.management(), f.ring, []string{"sp"})
+	s.rules = newAuthority(later.management(), f.ring, []string{"sp"}, nil)
 	f.eventually("it has read the feed's past", func() bool { return later.store.Stats().Tombstones >= 3 })
 	server.Restore(t, backup, f.url)
 	s.settles()

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sallyport/sallyport/authority"
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -62,37 +64,73 @@ func TestAUseOfARetiredSecretRevokesTheTokenWhereThePolicySaysSo(t *testing.T) {
 	require.NotContains(t, string(entries[0].After), issued.Secret.Reveal())
 }
 
-func TestAUseOfARetiredSecretRevokesNothingUnlessThePolicySaysSo(t *testing.T) {
+// Without revoke_on_retired_use people are told, once a day, and the token stays.
+func TestAUseOfARetiredSecretIsToldOfAndRevokesNothingUnlessThePolicySaysSo(t *testing.T) {
 	h := newGatehouse(t)
+	h.Teller = &notify.Notifier{NewID: newID, Mail: true}
+	_, err := h.CreateUser(t.Context(), keeper, authority.NewUser{AccountID: h.account.ID, Name: "Ada", Email: "ada@example.com", Role: "owner"})
+	require.NoError(t, err)
 	issued := h.issue()
 	now, err := h.RotateToken(t.Context(), keeper, issued.Token.Token.ID, authority.Rotation{Mode: token.RotateNow})
 	require.NoError(t, err)
 	open := h.app.runtime.open.Load()
+	open.retired.serve(h.Authority)
 	g := h.gate()
-	until(t, "the rotation to be known", func() bool {
-		return serve(newCall(http.MethodGet, "/", "Authorization", bearer(issued.Secret)), g).code(t) == "retired_secret"
+	old := func() string {
+		return serve(newCall(http.MethodGet, "/", "Authorization", bearer(issued.Secret)), g).code(t)
+	}
+	until(t, "the rotation to be known", func() bool { return old() == "retired_secret" })
+	alerts := func() (list []tokenstore.Notice) {
+		all, _, err := h.Notices(t.Context(), keeper, tokenstore.NoticeQuery{TokenID: issued.Token.Token.ID}, tokenstore.Page{Limit: tokenstore.MaxLimit})
+		require.NoError(t, err)
+		for _, n := range all {
+			if n.Event == token.EventRetiredSecretUsed {
+				list = append(list, n)
+			}
+		}
+		return list
+	}
+	until(t, "the use to be told of", func() bool { return len(alerts()) == 1 })
+	until(t, "the gateway to remember that", func() bool {
+		open.retired.mu.Lock()
+		defer open.retired.mu.Unlock()
+		return len(open.retired.noted) == 1 && len(open.retired.pending) == 0
 	})
-	open.retired.mu.Lock()
-	require.Empty(t, open.retired.pending)
-	open.retired.mu.Unlock()
+	for range 5 {
+		require.Equal(t, "retired_secret", old())
+		open.retired.mu.Lock()
+		require.Empty(t, open.retired.pending, "a repetition costs the store nothing")
+		open.retired.mu.Unlock()
+	}
+	require.Len(t, alerts(), 1)
+	facts := string(alerts()[0].Facts)
+	require.Contains(t, facts, `"address":"192.0.2.7"`)
+	require.Contains(t, facts, issued.Secret.Last4())
+	require.NotContains(t, facts, issued.Secret.Reveal())
+	entries, _, err := h.AuditEntries(t.Context(), keeper, tokenstore.AuditQuery{Target: string(issued.Token.Token.ID), Verb: string(authority.VerbNoteRetiredUse)})
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
 	require.Empty(t, serve(newCall(http.MethodGet, "/", "Authorization", bearer(now.Secret)), g).code(t))
 }
 
 func retiredRecord(id token.ID) *tokenstore.Record {
-	return &tokenstore.Record{Token: token.Token{ID: id}, Secret: token.SecretRecord{ID: "sec_1", TokenID: id}}
+	return &tokenstore.Record{
+		Token: token.Token{ID: id}, Secret: token.SecretRecord{ID: "sec_1", TokenID: id}, Policy: new(token.Policy),
+	}
 }
 
 func TestRetiredUsesAreReportedWithoutWaitingAndWithinBounds(t *testing.T) {
 	var calls atomic.Int32
 	release := make(chan struct{})
-	u := startRetiredUses(func(ctx context.Context, _ authority.RetiredUse) error {
+	u := startRetiredUses(time.Millisecond, time.Now)
+	u.noteBy(func(ctx context.Context, _ authority.RetiredUse) (authority.RetiredUseResult, error) {
 		calls.Add(1)
 		select {
 		case <-release:
 		case <-ctx.Done():
 		}
-		return nil
-	}, time.Millisecond)
+		return authority.RetiredUseDismissed, nil
+	})
 	t.Cleanup(u.close)
 	var wg sync.WaitGroup
 	for i := range 4 * maxRetiredUses {
@@ -103,7 +141,15 @@ func TestRetiredUsesAreReportedWithoutWaitingAndWithinBounds(t *testing.T) {
 	}
 	wg.Wait() // no report waited, though no revocation has ended
 	u.mu.Lock()
-	require.LessOrEqual(t, len(u.pending), maxRetiredUses)
+	require.Len(t, u.pending, maxRetiredUses/2)
+	u.mu.Unlock()
+	for i := range maxRetiredUses { // what revokes a token has room left
+		revoking := retiredRecord(token.ID(fmt.Sprint("tok_revoked_", i)))
+		revoking.Policy.RevokeOnRetiredUse = true
+		u.report(revoking, netip.Addr{})
+	}
+	u.mu.Lock()
+	require.Len(t, u.pending, maxRetiredUses)
 	u.mu.Unlock()
 	close(release)
 	until(t, "the queue to be worked off", func() bool {
@@ -111,9 +157,53 @@ func TestRetiredUsesAreReportedWithoutWaitingAndWithinBounds(t *testing.T) {
 		defer u.mu.Unlock()
 		return len(u.pending) == 0
 	})
-	require.LessOrEqual(t, int(calls.Load()), maxRetiredUses)
+	worked := calls.Load()
+	require.LessOrEqual(t, int(worked), maxRetiredUses)
 	u.report(retiredRecord("tok_one"), netip.Addr{})
-	until(t, "a later use to be taken up", func() bool { return int(calls.Load()) > 0 })
+	until(t, "a later use to be taken up", func() bool { return calls.Load() > worked })
+}
+
+// A gateway asks the store about each secret once a day, and about no more secrets
+// than it can remember.
+func TestAUseThatIsNotedIsNotReportedAgainThatDay(t *testing.T) {
+	clock := &standingClock{at: time.Date(2030, 1, 2, 23, 59, 0, 0, time.UTC)}
+	var calls atomic.Int32
+	u := startRetiredUses(time.Millisecond, clock.Now)
+	t.Cleanup(u.close)
+	u.noteBy(func(context.Context, authority.RetiredUse) (authority.RetiredUseResult, error) {
+		calls.Add(1)
+		return authority.RetiredUseNoted, nil
+	})
+	idle := func() {
+		until(t, "it to be decided", func() bool {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return len(u.pending) == 0
+		})
+	}
+	for range 100 {
+		u.report(retiredRecord("tok_1"), netip.Addr{})
+		idle()
+	}
+	require.Equal(t, int32(1), calls.Load())
+	clock.add(time.Minute)
+	u.report(retiredRecord("tok_1"), netip.Addr{})
+	idle()
+	require.Equal(t, int32(2), calls.Load(), "the next day it is told again")
+
+	u.mu.Lock()
+	for i := range maxNotedUses {
+		u.noted[token.ID(fmt.Sprint("sec_other_", i))] = struct{}{}
+	}
+	u.mu.Unlock()
+	another := retiredRecord("tok_2")
+	another.Secret.ID = "sec_2"
+	u.report(another, netip.Addr{})
+	idle()
+	require.Equal(t, int32(2), calls.Load(), "there is an end to what one gateway tells in a day")
+	another.Policy.RevokeOnRetiredUse = true
+	u.report(another, netip.Addr{})
+	until(t, "and none to what it has revoked", func() bool { return calls.Load() == 3 })
 }
 
 func TestARevocationThatFailsIsTriedAgainAndOneThatIsRefusedIsNot(t *testing.T) {
@@ -127,10 +217,11 @@ func TestARevocationThatFailsIsTriedAgainAndOneThatIsRefusedIsNot(t *testing.T) 
 	} {
 		t.Run(name, func(t *testing.T) {
 			var calls atomic.Int32
-			u := startRetiredUses(func(context.Context, authority.RetiredUse) error {
+			u := startRetiredUses(time.Millisecond, time.Now)
+			u.noteBy(func(context.Context, authority.RetiredUse) (authority.RetiredUseResult, error) {
 				calls.Add(1)
-				return tt.err
-			}, time.Millisecond)
+				return authority.RetiredUseDismissed, tt.err
+			})
 			u.report(retiredRecord("tok_1"), netip.Addr{})
 			until(t, "it to be decided", func() bool {
 				u.mu.Lock()
@@ -146,11 +237,12 @@ func TestARevocationThatFailsIsTriedAgainAndOneThatIsRefusedIsNot(t *testing.T) 
 func TestTheWorkerEndsInTheMiddleOfItsWork(t *testing.T) {
 	begun := make(chan struct{})
 	var once sync.Once
-	u := startRetiredUses(func(ctx context.Context, _ authority.RetiredUse) error {
+	u := startRetiredUses(time.Hour, time.Now)
+	u.noteBy(func(ctx context.Context, _ authority.RetiredUse) (authority.RetiredUseResult, error) {
 		once.Do(func() { close(begun) })
 		<-ctx.Done()
-		return errors.Join(tokenstore.ErrUnavailable, ctx.Err())
-	}, time.Hour)
+		return authority.RetiredUseDismissed, errors.Join(tokenstore.ErrUnavailable, ctx.Err())
+	})
 	u.report(retiredRecord("tok_1"), netip.Addr{})
 	<-begun
 	u.close()

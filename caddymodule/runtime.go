@@ -65,7 +65,7 @@ type opened struct {
 	journal  string
 	// reassertion acts when the store is put back to an earlier state.
 	reassertion *reassertion
-	// retired revokes tokens whose retired secrets were used.
+	// retired notes that retired secrets were used.
 	retired *retiredUses
 }
 
@@ -88,7 +88,7 @@ func (o *opened) management() tokenstore.Store {
 
 // checks say how the parts of the store stand, besides its change feed.
 func (o *opened) checks() []api.Check {
-	checks := []api.Check{o.reassertion.check(), o.activity.check()}
+	checks := []api.Check{o.reassertion.check(), o.activity.check(), skewCheck(o.node.skew())}
 	if near, ok := o.inner.(interface {
 		ReplicaStatus() postgres.ReplicaStatus
 	}); ok {
@@ -167,7 +167,7 @@ func (r *runtime) start(ctx context.Context, driver StoreDriver, keys keySource,
 
 // openOver makes a store ready to serve: keys agreed, cache following, node known.
 func openOver(ctx context.Context, inner tokenstore.Store, ring *tokenstore.Ring, journal journalOptions, o cached.Options) (*opened, error) {
-	if err := newAuthority(inner, ring, nil).EnsureKeys(ctx, bySystem); err != nil {
+	if err := newAuthority(inner, ring, nil, nil).EnsureKeys(ctx, bySystem); err != nil {
 		return nil, fmt.Errorf("master keys: %w", err)
 	}
 	reassertion := newReassertion()
@@ -180,14 +180,16 @@ func openOver(ctx context.Context, inner tokenstore.Store, ring *tokenstore.Ring
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("activity: %w", err), store.Close())
 	}
-	node, err := startNode(ctx, activity.node, store, ring, heartbeat)
+	node, err := startNode(ctx, activity.node, store, ring, heartbeat, time.Now)
 	if err != nil {
 		activity.sink.leave(store)
 		return nil, errors.Join(fmt.Errorf("report this gateway to the store: %w", err), releaseActivity(journal.dir), store.Close())
 	}
 	open := &opened{store: store, inner: inner, ring: ring, node: node, activity: activity, journal: journal.dir, reassertion: reassertion}
-	reassertion.start(store, newAuthority(open.management(), ring, nil), node.record.ID)
-	open.retired = startRetiredUses(revokeRetiredUse(newAuthority(open.management(), ring, nil)), retiredUseWait)
+	reassertion.start(store, newAuthority(open.management(), ring, nil, nil), node.record.ID)
+	open.retired = startRetiredUses(retiredUseWait, time.Now)
+	// Until a configuration says how people are told.
+	open.retired.serve(newAuthority(open.management(), ring, nil, nil))
 	return open, nil
 }
 

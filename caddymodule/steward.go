@@ -37,8 +37,9 @@ type steward struct {
 	store     tokenstore.Store
 	logger    *zap.Logger
 	sender    *notify.Sender
+	webhooks  *notify.Webhooks
 	cancel    context.CancelFunc
-	done      chan struct{}
+	running   sync.WaitGroup
 	once      sync.Once
 
 	mu     sync.Mutex
@@ -56,11 +57,12 @@ func newID(prefix string) (token.ID, error) {
 
 // newSteward makes what looks after the tokens of an open store, and sends what
 // people are to be told. A mailer that is nil sends no mail.
-func newSteward(open *opened, prefixes []string, mailer *notify.Mailer, perMinute int, logger *zap.Logger) *steward {
-	s := &steward{activity: open.activity, store: open.inner, logger: logger, done: make(chan struct{}), told: map[string]time.Time{}}
+func newSteward(open *opened, prefixes []string, mailer *notify.Mailer, teller *notify.Notifier, perMinute int, logger *zap.Logger) *steward {
+	s := &steward{activity: open.activity, store: open.inner, logger: logger, told: map[string]time.Time{}}
+	s.webhooks = &notify.Webhooks{Store: open.inner, Ring: open.ring, Now: time.Now}
 	s.sender = &notify.Sender{
 		Store: open.management(), NewID: newID, Now: time.Now, PerMinute: perMinute,
-		Webhooks: &notify.Webhooks{Store: open.inner, Ring: open.ring, Now: time.Now},
+		Webhooks: s.webhooks,
 		Alarm: func(text string, _ token.ID) {
 			s.alarm(lifecycle.Alarm{Kind: "notice", Text: text})
 		},
@@ -69,8 +71,8 @@ func newSteward(open *opened, prefixes []string, mailer *notify.Mailer, perMinut
 		s.sender.Mail = mailer
 	}
 	s.lifecycle = &lifecycle.Keeper{
-		Store: open.management(), Authority: newAuthority(open.management(), open.ring, prefixes),
-		Teller: &notify.Notifier{NewID: newID, Mail: mailer != nil},
+		Store: open.management(), Authority: newAuthority(open.management(), open.ring, prefixes, teller),
+		Teller: teller,
 		Holder: open.node.record.ID, NewID: newID, Alarm: s.alarm,
 	}
 	return s
@@ -81,11 +83,27 @@ func (s *steward) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.sender.Start()
-	go s.run(ctx)
+	s.running.Go(func() { s.run(ctx) })
+	s.running.Go(func() { s.startGraces(ctx) })
+}
+
+// startGraces lets the grace periods begin that the first use of a new secret starts,
+// as soon as this gateway has told the store of uses. Those that others told of, while
+// they were about to end, each pass finds.
+func (s *steward) startGraces(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.activity.sink.used:
+		}
+		if err := s.lifecycle.StartGraces(ctx); err != nil && ctx.Err() == nil {
+			s.alarm(lifecycle.Alarm{Kind: "failed", Text: fmt.Sprintf("could not start the grace periods of rotated tokens: %v", err)})
+		}
+	}
 }
 
 func (s *steward) run(ctx context.Context) {
-	defer close(s.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -107,6 +125,14 @@ func (s *steward) round(ctx context.Context) {
 	var report lifecycle.Report
 	if err == nil {
 		report, err = s.lifecycle.Pass(limited)
+	}
+	if err == nil {
+		// After the primary changed where nobody asked for it (a node that had the old
+		// ring, a copy of the store), so that no webhook keeps a key from being removed.
+		err = s.lifecycle.Authority.RekeyWebhooks(limited, bySystem)
+	}
+	if err == nil {
+		err = s.lifecycle.Authority.RekeyCodes(limited, bySystem)
 	}
 	if ctx.Err() != nil {
 		return
@@ -172,7 +198,7 @@ func (s *steward) check() api.Check {
 func (s *steward) close() {
 	s.once.Do(func() {
 		s.cancel()
-		<-s.done
+		s.running.Wait()
 		_ = s.sender.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 		defer cancel()

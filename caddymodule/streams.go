@@ -87,6 +87,7 @@ type stream struct {
 type requestFacts struct {
 	address     netip.Addr
 	required    token.Scope
+	units       []string // of which the user must work for one; none: of any
 	environment token.Environment
 	freshOnly   bool // the gate answers only while it knows all changes
 }

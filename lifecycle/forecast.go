@@ -136,21 +136,10 @@ func (f *Forecast) add(c *common, s *tokenstore.Subject, o *Options) {
 	}
 }
 
-// RunState is how a run is doing.
-type RunState string
-
-// The states of a run.
-const (
-	RunServing RunState = "serving" // or it may be: it was heard of lately
-	RunStopped RunState = "stopped" // cleanly
-	RunLost    RunState = "lost"    // what it saw last is not known, unless it comes back
-	RunWaived  RunState = "waived"  // lost, and accepted by an operator
-)
-
 // SeenRun is one run, and what it means for what is known.
 type SeenRun struct {
 	token.Run
-	State RunState
+	State token.RunState
 	// HoldsBack: nothing after its Covered can be acted on before it has told more.
 	HoldsBack bool
 }
@@ -192,17 +181,7 @@ func (k *Keeper) Coverage(ctx context.Context) (Observation, error) {
 }
 
 func seen(r token.Run, o *Observation) SeenRun {
-	s := SeenRun{Run: r, State: RunServing}
-	_, over := r.Over(o.Now)
-	switch {
-	case !r.StoppedAt.IsZero():
-		s.State = RunStopped
-	case !r.WaivedAt.IsZero():
-		s.State = RunWaived
-	case over:
-		s.State = RunLost
-	default:
-		s.HoldsBack = r.Covered.Equal(o.Through) && r.Covered.Before(o.Now)
-	}
+	s := SeenRun{Run: r, State: r.State(o.Now)}
+	s.HoldsBack = (s.State == token.RunServing || s.State == token.RunSilent) && r.Covered.Equal(o.Through) && r.Covered.Before(o.Now)
 	return s
 }

@@ -86,7 +86,7 @@ func TestCoverageNamesWhoHoldsItBack(t *testing.T) {
 	holds := map[string]bool{}
 	for _, r := range o.Runs {
 		holds[r.Node] = r.HoldsBack
-		require.Equal(t, lifecycle.RunServing, r.State)
+		require.Equal(t, token.RunServing, r.State)
 	}
 	require.Equal(t, map[string]bool{"node-1": false, "node-2": true}, holds)
 
@@ -100,7 +100,7 @@ func TestCoverageNamesWhoHoldsItBack(t *testing.T) {
 	require.Equal(t, "node-2", o.Gaps[0].Node)
 	for _, r := range o.Runs {
 		if r.Node == "node-2" {
-			require.Equal(t, lifecycle.RunLost, r.State)
+			require.Equal(t, token.RunLost, r.State)
 		}
 	}
 }

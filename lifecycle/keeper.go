@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/authority"
@@ -47,6 +48,9 @@ type Keeper struct {
 	Page int
 	// Term is how long the duty is held without a sign of life; default 1 minute.
 	Term time.Duration
+
+	// pruned is up to where the last pass looked for old messages; nil: to the end.
+	pruned atomic.Pointer[token.ID]
 }
 
 const (
@@ -95,6 +99,8 @@ type pass struct {
 	restore time.Duration
 	// renew is from when on a sign of life is due.
 	renew time.Time
+	// announced is when the oldest notice was given that still stands; zero: none does.
+	announced time.Time
 }
 
 // common is what the plans of all tokens follow from alike.
@@ -117,10 +123,24 @@ func (k *Keeper) Pass(ctx context.Context) (Report, error) {
 	if err := p.putBack(ctx); err != nil {
 		return report, err
 	}
+	if err := p.StartGraces(ctx); err != nil {
+		return report, err
+	}
 	if err := p.keepAll(ctx); err != nil {
 		return report, err
 	}
+	if err := p.forget(ctx); err != nil {
+		return report, err
+	}
 	return report, p.end(ctx)
+}
+
+// StartGraces sets the end of previous secrets whose successors were used, where that
+// starts their grace period. It needs no duty, and does not wait for one: any gateway
+// may do it as soon as it has told of a use.
+func (k *Keeper) StartGraces(ctx context.Context) error {
+	_, err := k.Authority.StartGraces(ctx, bySystem)
+	return err
 }
 
 // Resign gives the duty up, so that another gateway need not wait for its end.
@@ -344,6 +364,7 @@ func (p *pass) keepAll(ctx context.Context) error {
 		p.report.Tokens += len(subjects)
 		for i := range subjects {
 			s := p.common.complete(&subjects[i])
+			p.standing(s)
 			if err := s.Check(); err != nil {
 				p.report.Broken++
 				p.alarm(Alarm{Kind: "broken", TokenID: s.Token.ID, Text: fmt.Sprintf("nothing is planned for token %s: %v", s.Token.ID, err)})

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/sallyport/sallyport/token"
@@ -22,14 +21,15 @@ type Recommendation struct {
 	Scopes []token.ScopeUse
 	// ReadOnly: nothing that it used needs more than reading.
 	ReadOnly bool
-	// Narrowest is what is enough for what it used; zero: it used nothing.
+	// Narrowest is what is enough for what it used; zero: it used nothing that it
+	// still may.
 	Narrowest token.Grant
-	// Addresses are those that requests came from and were let through, IPv6 by /64,
-	// since AddressesSince.
+	// Addresses are the narrowest entries of an allow-list that hold all that requests
+	// came from and were let through, IPv6 by /64, since AddressesSince.
 	Addresses      []string
 	AddressesSince time.Time
-	// Partial: there were more addresses than are kept apart, so that an
-	// allow-list of these would shut some out.
+	// Partial: there were more addresses than are kept apart, or than an allow-list
+	// holds, so that one of these would shut some out.
 	Partial bool
 }
 
@@ -68,24 +68,11 @@ func (r *Recommendation) narrow(s *token.Subject) {
 		return
 	}
 	r.ReadOnly = !s.Use.Wrote(s.ScopeNature)
-	g := token.Grant{Access: token.Custom}
-	for _, use := range r.Scopes {
-		// What the token may not do any more is nothing that it needs.
-		if s.Token.Grant.Holds(use.Scope) {
-			g.Scopes = append(g.Scopes, use.Scope.Name)
-		}
+	used := make([]token.Scope, len(r.Scopes))
+	for i := range r.Scopes {
+		used[i] = r.Scopes[i].Scope
 	}
-	slices.Sort(g.Scopes)
-	g.Scopes = slices.Compact(g.Scopes)
-	switch {
-	case len(g.Scopes) == 0:
-		return
-	case len(g.Scopes) > token.MaxScopes && r.ReadOnly:
-		g = token.Grant{Access: token.ReadOnly}
-	case len(g.Scopes) > token.MaxScopes:
-		g = s.Token.Grant
-	}
-	r.Narrowest = g
+	r.Narrowest = token.Narrowest(&s.Token.Grant, used, s.ScopeNature)
 }
 
 func (r *Recommendation) address(tx *tokenstore.Tx, id token.ID, now time.Time) error {
@@ -107,7 +94,12 @@ func (r *Recommendation) address(tx *tokenstore.Tx, id token.ID, now time.Time) 
 			r.Addresses = append(r.Addresses, c.Address)
 		}
 	}
-	slices.Sort(r.Addresses)
-	r.Addresses = slices.Compact(r.Addresses)
+	joined, ok := token.JoinAddresses(r.Addresses)
+	if !ok {
+		// More, or further apart, than an allow-list can tell.
+		r.Addresses, r.Partial = nil, true
+		return nil
+	}
+	r.Addresses = joined
 	return nil
 }

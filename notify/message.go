@@ -26,12 +26,33 @@ type Message struct {
 	Facts     Facts
 }
 
+// The reasons for what people are told of, besides those for which the lifecycle
+// calls something off.
+const (
+	// ReasonRetiredUse: a secret that had ended was used.
+	ReasonRetiredUse = "retired_secret_used"
+	// ReasonTokenRevoked: the token was revoked for it.
+	ReasonTokenRevoked = "token_revoked"
+	// ReasonMasterKeyRemoved: nothing can find the secret any more.
+	ReasonMasterKeyRemoved = "master_key_removed"
+	// ReasonLeaked: a secret was found where others can read it.
+	ReasonLeaked = "leaked"
+	// ReasonLateUse: the lifecycle took something that was in use, as became known
+	// late. With ReasonLateUseStands it could not be given back.
+	ReasonLateUse       = "late_use"
+	ReasonLateUseStands = "late_use_not_undone"
+)
+
 // Facts are what a message tells. None of it is secret.
 type Facts struct {
-	TokenName string    `json:"token_name,omitempty"`
-	Last4     string    `json:"last4,omitempty"`
-	Actor     string    `json:"actor,omitempty"`
-	At        time.Time `json:"at,omitzero"`
+	TokenName string `json:"token_name,omitempty"`
+	Last4     string `json:"last4,omitempty"`
+	// WasNamed is what the token was called before, when its name was changed.
+	WasNamed string `json:"was_named,omitempty"`
+	// Actor says in words who did it, and Address where it came from.
+	Actor   string    `json:"actor,omitempty"`
+	Address string    `json:"address,omitempty"`
+	At      time.Time `json:"at,omitzero"`
 	// Due is when what is announced happens, at the earliest.
 	Due time.Time `json:"due,omitzero"`
 	// ExpiresAt is when the token ends, and PreviousExpiresAt when the secret
@@ -46,8 +67,12 @@ type Facts struct {
 	Access string   `json:"access,omitempty"`
 	Scopes []string `json:"scopes,omitempty"`
 	Taken  []string `json:"taken,omitempty"`
-	// Reason is why, in one of the fixed words of the event.
+	// Changed are the fields that an edit changed, by the names that the API uses.
+	Changed []string `json:"changed,omitempty"`
+	// Reason is why, in one of the fixed words of the event; Note is why in
+	// somebody's own words.
 	Reason   string          `json:"reason,omitempty"`
+	Note     string          `json:"note,omitempty"`
 	Evidence *token.Evidence `json:"evidence,omitempty"`
 }
 

@@ -99,13 +99,17 @@ func (o *Notifier) put(tx *tokenstore.Tx, m *Message, facts json.RawMessage, cha
 	return err
 }
 
-// Channel says whether there is any way to tell people: mail, or a webhook.
+// Channel says whether there is any way to give notice: mail, or a webhook that is
+// told of what needs notice. One that wants other events only would have actions
+// announced to nobody.
 func (o *Notifier) Channel(tx *tokenstore.Tx) (bool, error) {
 	if o.Mail {
 		return true, nil
 	}
 	hooks, err := tx.Webhooks()
-	return slices.ContainsFunc(hooks, func(w tokenstore.Webhook) bool { return !w.Disabled }), err
+	return slices.ContainsFunc(hooks, func(w tokenstore.Webhook) bool {
+		return slices.ContainsFunc(token.Events(), func(e token.Event) bool { return waitedFor(e) && takes(&w, e) })
+	}), err
 }
 
 // Accepted says whether the notice of a plan counts as given (L4).

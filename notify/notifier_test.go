@@ -34,6 +34,8 @@ func TestEachClassNamesItsPeople(t *testing.T) {
 		classes []token.Class
 		want    []string
 	}{
+		"the requester and the owners (T13)":     {[]token.Class{token.ClassRequester, token.ClassOwner}, []string{"member@example.com", "owner@example.com"}},
+		"the requester and the user":             {[]token.Class{token.ClassRequester, token.ClassUser}, []string{"member@example.com", "holder@example.com"}},
 		"the requester (T13)":                    {[]token.Class{token.ClassRequester}, []string{"member@example.com"}},
 		"whom the token belongs to (O17)":        {[]token.Class{token.ClassUser}, []string{"holder@example.com"}},
 		"the owners (T13)":                       {[]token.Class{token.ClassOwner}, []string{"owner@example.com"}},
@@ -312,4 +314,32 @@ func TestARelayThatIsDownDoesNotRefuseAnybody(t *testing.T) {
 		require.Equal(t, notify.Verdict{}, v)
 		return err
 	})
+}
+
+// Whoever asked in another account's name is told nothing of this one's tokens, and
+// one user who is both requester and user is told once.
+func TestRequesterAndUserAreOfTheAccountAndToldOnce(t *testing.T) {
+	h := newHouse(t)
+	policy := token.DefaultPolicy()
+	policy.Notify = map[token.Event][]token.Class{token.EventRevoked: {token.ClassRequester, token.ClassUser}}
+	h.write(func(tx *tokenstore.Tx) error { return tx.PutPolicy(&policy) })
+	other := storetest.Account()
+	stranger := storetest.User(other.ID)
+	stranger.Email = "stranger@example.com"
+	h.write(func(tx *tokenstore.Tx) error {
+		if err := tx.InsertAccount(&other); err != nil {
+			return err
+		}
+		return tx.InsertUser(&stranger)
+	})
+	holder := h.user("holder@example.com", "member")
+	h.token = storetest.Token(h.account.ID)
+	h.token.UserID = holder.ID
+	storetest.Issue(t, h.store, h.ring, &h.token)
+	for i, requester := range []token.ID{stranger.ID, "usr_none", holder.ID} {
+		m := h.message(token.EventRevoked)
+		m.Requester, m.Version = requester, int64(i)
+		h.tell(m)
+	}
+	require.Equal(t, []string{"holder@example.com", "holder@example.com", "holder@example.com"}, h.recipients())
 }

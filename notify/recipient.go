@@ -46,6 +46,32 @@ func (a *about) includes(u *token.User) bool {
 	})
 }
 
+// byID says whether all who are told are known by their IDs, so that nobody has to go
+// through all users of the account while a change waits for it.
+func (a *about) byID() bool {
+	return len(a.told) == 0 && !slices.ContainsFunc(a.classes, func(c token.Class) bool {
+		return c != token.ClassRequester && c != token.ClassUser
+	})
+}
+
+// read reads the users who are known by their IDs, as far as they are the account's.
+func (a *about) read(tx *tokenstore.Tx, account token.ID) ([]token.User, error) {
+	var users []token.User
+	for _, id := range []token.ID{a.requester, a.user} {
+		if id == "" {
+			continue
+		}
+		switch u, err := tx.User(id); {
+		case errors.Is(err, tokenstore.ErrNotFound):
+		case err != nil:
+			return nil, err
+		case u.AccountID == account:
+			users = append(users, u)
+		}
+	}
+	return users, nil
+}
+
 // choose picks the addresses that get a copy, each once, seen by earlier pages
 // included. Users who are disabled get none: they may not know of the account's
 // tokens any more.
@@ -84,8 +110,12 @@ func recipients(tx *tokenstore.Tx, m *Message) ([]string, error) {
 			return nil, err
 		}
 	}
-	var addresses []string
 	seen := map[string]bool{}
+	if a.byID() {
+		users, err := a.read(tx, m.AccountID)
+		return a.choose(users, seen), err
+	}
+	var addresses []string
 	for page := (tokenstore.Page{Limit: tokenstore.MaxLimit}); ; {
 		users, next, err := tx.Users(m.AccountID, page)
 		if err != nil {

@@ -1,11 +1,13 @@
 package notify
 
 import (
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/tokenstore"
@@ -46,7 +48,34 @@ var (
 	ErrRotating = errors.New("notify: the webhook's signing secret is being rotated: roll that back or end it first")
 	// ErrNoRotation: no signing secret is being rotated.
 	ErrNoRotation = errors.New("notify: the webhook's signing secret is not being rotated")
+	// ErrSealed: a stored signing secret does not open, so that nothing can be
+	// signed with it any more.
+	ErrSealed = errors.New("notify: the webhook's signing secret does not open under its master key")
 )
+
+// The size of signing secrets that Standard Webhooks allows, in bytes.
+const (
+	minSigningSize = 24
+	maxSigningSize = 64
+)
+
+var errSigningSecret = fmt.Errorf("a signing secret is %s and the base64 of %d to %d random bytes: %s$(openssl rand -base64 32)",
+	signingPrefix, minSigningSize, maxSigningSize, signingPrefix)
+
+// ParseSigningSecret reads a secret that was made elsewhere, in the one spelling
+// that Reveal writes. Errors never repeat it.
+func ParseSigningSecret(text string) (SigningSecret, error) {
+	encoded, found := strings.CutPrefix(text, signingPrefix)
+	// Decoding passes over line ends, and a secret has one spelling.
+	if !found || strings.ContainsAny(encoded, "\r\n") {
+		return SigningSecret{}, errSigningSecret
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil || len(raw) < minSigningSize || len(raw) > maxSigningSize {
+		return SigningSecret{}, errSigningSecret
+	}
+	return SigningSecret{raw}, nil
+}
 
 // MaxSigningGrace is how long a previous signing secret can go on signing.
 const MaxSigningGrace = 90 * 24 * time.Hour
@@ -95,7 +124,7 @@ func (s *Signer) Rotate(w *tokenstore.Webhook, keyID string, grace time.Duration
 	}
 	var previous []byte
 	var until time.Time
-	if grace > 0 {
+	if grace > 0 && len(w.Secret) > 0 {
 		var err error
 		if previous, err = s.reseal(w, w.Secret, keyID); err != nil {
 			return SigningSecret{}, err
@@ -108,6 +137,51 @@ func (s *Signer) Rotate(w *tokenstore.Webhook, keyID string, grace time.Duration
 	}
 	w.KeyID, w.Secret, w.Previous, w.PreviousUntil, w.UpdatedAt = keyID, sealed, previous, until, now
 	return secret, nil
+}
+
+// Holds says whether a secret is the one that signs now.
+func (s *Signer) Holds(w *tokenstore.Webhook, secret SigningSecret) bool {
+	return s.opensAs(w, w.Secret, secret)
+}
+
+func (s *Signer) opensAs(w *tokenstore.Webhook, sealed []byte, secret SigningSecret) bool {
+	if len(sealed) == 0 || secret.IsZero() {
+		return false
+	}
+	raw, err := s.Ring.Decrypt(w.KeyID, belongsTo(w), sealed)
+	return err == nil && subtle.ConstantTimeCompare(raw, secret.raw) == 1
+}
+
+// Adopt makes a webhook sign with a secret that was made elsewhere, and that may
+// take the place of another. That one signs as well for a grace period, as after
+// Rotate. If a rotation is under way its previous secret is given up, unless it is
+// the one to adopt: then the rotation is rolled back.
+func (s *Signer) Adopt(w *tokenstore.Webhook, keyID string, secret SigningSecret, grace time.Duration, now time.Time) error {
+	switch {
+	case secret.IsZero():
+		return errSigningSecret
+	case s.Holds(w, secret):
+		return nil
+	case Rotating(w, now) && s.opensAs(w, w.Previous, secret):
+		return s.RollBack(w, now)
+	}
+	var previous []byte
+	var until time.Time
+	if len(w.Secret) > 0 && grace > 0 {
+		// One that does not open signs nothing, and must not be in the way of one
+		// that does.
+		if resealed, err := s.reseal(w, w.Secret, keyID); err == nil {
+			previous, until = resealed, now.Add(grace)
+		} else if !errors.Is(err, ErrSealed) {
+			return err
+		}
+	}
+	sealed, err := s.Ring.Encrypt(keyID, belongsTo(w), secret.raw)
+	if err != nil {
+		return err
+	}
+	w.KeyID, w.Secret, w.Previous, w.PreviousUntil, w.UpdatedAt = keyID, sealed, previous, until, now
+	return nil
 }
 
 // RollBack ends a rotation in favour of the secret before it: the new one is
@@ -135,6 +209,10 @@ func (s *Signer) Rekey(w *tokenstore.Webhook, keyID string) (moved bool, err err
 	if w.KeyID == keyID {
 		return false, nil
 	}
+	if len(w.Secret) == 0 { // lost with an earlier key
+		w.KeyID, w.Previous, w.PreviousUntil = keyID, nil, time.Time{}
+		return true, nil
+	}
 	secret, err := s.reseal(w, w.Secret, keyID)
 	if err != nil {
 		return false, err
@@ -152,7 +230,7 @@ func (s *Signer) Rekey(w *tokenstore.Webhook, keyID string) (moved bool, err err
 func (s *Signer) reseal(w *tokenstore.Webhook, sealed []byte, keyID string) ([]byte, error) {
 	raw, err := s.Ring.Decrypt(w.KeyID, belongsTo(w), sealed)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
 	return s.Ring.Encrypt(keyID, belongsTo(w), raw)
 }

@@ -149,8 +149,9 @@ func (t *Templates) replace(directory, name string) error {
 func (t *Templates) try(directory string) error {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	full, err := json.Marshal(Facts{
-		TokenName: "example", Last4: "0000", Actor: "somebody", At: at, Due: at, ExpiresAt: at, PreviousExpiresAt: at, UndoUntil: at,
-		Access: "custom", Scopes: []string{"a"}, Taken: []string{"b"}, Reason: token.CauseUsed.String(),
+		TokenName: "example", WasNamed: "sample", Last4: "0000", Actor: "somebody", Address: "192.0.2.1",
+		At: at, Due: at, ExpiresAt: at, PreviousExpiresAt: at, UndoUntil: at,
+		Access: "custom", Scopes: []string{"a"}, Taken: []string{"b"}, Changed: []string{"name"}, Reason: token.CauseUsed.String(), Note: "because",
 		Evidence: &token.Evidence{From: at, To: at, LastUse: at, Used: []string{"a"}, Unused: []string{"b"}},
 	})
 	if err != nil {

@@ -29,16 +29,22 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func facts(e token.Event) notify.Facts {
 	day := 24 * time.Hour
 	at := storetest.Now().Truncate(time.Second)
-	f := notify.Facts{TokenName: "nightly export", Last4: "aB3d", At: at, Actor: "Ada Porter"}
-	if e.Lifecycle() {
-		f.Actor = "lifecycle"
+	f := notify.Facts{TokenName: "nightly export", Last4: "aB3d", At: at, Actor: "lifecycle"}
+	if !e.Lifecycle() && e != token.EventRotationReminder {
+		f.Actor, f.Address = "operator kim (unverified) on behalf of Ada Porter (usr_1)", "192.0.2.7"
 	}
 	unused := &token.Evidence{From: at.Add(-38 * day), To: at.Add(7 * day), LastUse: at.Add(-38 * day)}
 	switch e {
 	case token.EventRotated, token.EventRotationExtended, token.EventRotationReminder:
 		f.PreviousExpiresAt = at.Add(day)
+	case token.EventCreated:
+		f.ExpiresAt = at.Add(180 * day)
+	case token.EventEdited:
+		f.WasNamed, f.Changed, f.Access, f.Scopes = "export", []string{"access", "ip_allowlist", "name", "scopes"}, "custom", []string{"payments:read"}
 	case token.EventExempted:
-		f.Due = at.Add(90 * day)
+		f.Due, f.Note = at.Add(90*day), "the yearly report"
+	case token.EventRetiredSecretUsed:
+		f.Actor = "" // nobody knows
 	case token.EventExpiryWarning:
 		f.ExpiresAt = at.Add(7 * day)
 	case token.EventExpired:
@@ -94,7 +100,9 @@ func TestTheMailOfEachEvent(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, cmp.Diff(string(want), got))
 			for _, part := range []string{text, html} {
-				for _, must := range []string{"nightly export", "tok_1", "aB3d", "https://tokens.example.com", "4 March 2026, 05:06:07 UTC", f.Actor} {
+				for _, must := range []string{
+					"nightly export", "tok_1", "aB3d", "https://tokens.example.com", "4 March 2026, 05:06:07 UTC", f.Actor, f.Address, f.Note, f.WasNamed,
+				} {
 					require.Contains(t, part, must)
 				}
 				for _, end := range []time.Time{f.Due, f.PreviousExpiresAt, f.ExpiresAt, f.UndoUntil} {
@@ -241,5 +249,85 @@ func TestMailConfig(t *testing.T) {
 		require.NotContains(t, err.Error(), "hunter2", name)
 		_, err = notify.NewMailer(c)
 		require.Error(t, err, name)
+	}
+}
+
+// Where an event has several faces, each says what it is.
+func TestAMailSaysWhatHappenedAndNotWhatMightHave(t *testing.T) {
+	templates, err := notify.LoadTemplates("")
+	require.NoError(t, err)
+	at := storetest.Now().Truncate(time.Second)
+	ahead := at.Add(24 * time.Hour)
+	const end = "5 March 2026, 05:06:07 UTC"
+	for name, c := range map[string]struct {
+		event token.Event
+		facts notify.Facts
+		want  []string
+		not   []string
+	}{
+		"a rotation with grace (R12, T14, O8, S10)": {
+			token.EventRotated,
+			notify.Facts{PreviousExpiresAt: ahead},
+			[]string{"works until " + end + " and not after", "Switch every script and integration", "before " + end, "Previous secret ends: " + end},
+			[]string{"at once"},
+		},
+		"a rotation at once (S9, S10)": {
+			token.EventRotated,
+			notify.Facts{PreviousExpiresAt: at},
+			[]string{"stopped working at once", "Switch every script and integration", "refused already"},
+			[]string{"works until"},
+		},
+		"a rotation until it is confirmed (T12, T14)": {
+			token.EventRotated,
+			notify.Facts{},
+			[]string{"no date of its end", "until the switch to the new one is made or confirmed", "Switch every script and integration"},
+			[]string{"at once", "Previous secret ends:"},
+		},
+		"a rollback (R14, R18, R19)": {
+			token.EventRolledBack,
+			notify.Facts{},
+			[]string{"The new secret was deleted", "works again without an end of its own", "Take the new secret out of every script and integration"},
+			nil,
+		},
+		"an extension (R20)":     {token.EventRotationExtended, notify.Facts{PreviousExpiresAt: ahead}, []string{"works until " + end}, nil},
+		"a creation (O2, O8)":    {token.EventCreated, notify.Facts{}, []string{"as you would keep a password", "every script and integration"}, []string{"expires"}},
+		"one that expires (O4)":  {token.EventCreated, notify.Facts{ExpiresAt: ahead}, []string{"It expires on " + end, "Token expires: " + end}, nil},
+		"the end of exemption":   {token.EventExempted, notify.Facts{}, []string{"no longer exempt", "The exemption", "was ended"}, []string{"until"}},
+		"a revocation":           {token.EventRevoked, notify.Facts{}, []string{"stopped working at once"}, []string{", because"}},
+		"a key that was removed": {token.EventRevoked, notify.Facts{Reason: notify.ReasonMasterKeyRemoved}, []string{", because the master key"}, nil},
+		"a secret of that key":   {token.EventSecretRevoked, notify.Facts{Reason: notify.ReasonMasterKeyRemoved}, []string{", because the master key"}, []string{"make room"}},
+		"a cap (T16)":            {token.EventSecretRevoked, notify.Facts{Last4: "zz99"}, []string{"ending in zz99", "to make room for another one"}, []string{", because"}},
+		"revoked for an old secret": {
+			token.EventRevoked, notify.Facts{Reason: notify.ReasonRetiredUse}, []string{"because a secret of it was used that had ended"}, nil,
+		},
+		"an old secret that is only told of": {
+			token.EventRetiredSecretUsed,
+			notify.Facts{Address: "2001:db8::7", Last4: "zz99"},
+			[]string{"ending in zz99", "at the address 2001:db8::7", "rotate the token"},
+			[]string{"revoked", "Who:"},
+		},
+		"an old secret that ends the token": {
+			token.EventRetiredSecretUsed,
+			notify.Facts{Reason: notify.ReasonTokenRevoked},
+			[]string{"have the token revoked", "need a new token"},
+			[]string{"rotate the token", "at the address"},
+		},
+		"what was wrongly deleted":          {token.EventRestored, notify.Facts{Reason: notify.ReasonLateUse}, []string{"was restored", "became known late"}, nil},
+		"what could not be put back":        {token.EventRestored, notify.Facts{Reason: notify.ReasonLateUseStands}, []string{"could not be"}, []string{"was restored"}},
+		"what was wrongly taken":            {token.EventDowngradeUndone, notify.Facts{Reason: notify.ReasonLateUse}, []string{"was given back", "became known late"}, nil},
+		"what could not be given back":      {token.EventDowngradeUndone, notify.Facts{Reason: notify.ReasonLateUseStands}, []string{"could not be"}, []string{"has its permissions back"}},
+		"a field that has no name yet here": {token.EventEdited, notify.Facts{Changed: []string{"www.example.com"}}, []string{"changed: www[.]example[.]com."}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.facts.At = at
+			subject, text, html, err := templates.Render(noticeOf(t, c.event, c.facts), "")
+			require.NoError(t, err)
+			for _, want := range c.want {
+				require.Contains(t, subject+"\n"+text, want)
+			}
+			for _, not := range c.not {
+				require.NotContains(t, subject+"\n"+text+html, not)
+			}
+		})
 	}
 }

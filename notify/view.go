@@ -12,8 +12,8 @@ import (
 	"github.com/sallyport/sallyport/tokenstore"
 )
 
-// View is what a template sees. Facts are as they were stored; TokenName and Actor
-// are written so that no mail program makes a link of them.
+// View is what a template sees. Facts are as they were stored; what somebody chose
+// the words of is written so that no mail program makes a link of it.
 type View struct {
 	Facts
 	Event     token.Event
@@ -42,7 +42,12 @@ func viewOf(n *tokenstore.Notice, baseURL string) (*View, error) {
 	if v.At.IsZero() {
 		v.At = n.CreatedAt
 	}
-	v.TokenName, v.Actor = unlinked(v.TokenName), unlinked(v.Actor)
+	if v.Actor == "lifecycle" { // as the audit log calls it
+		v.Actor = "the lifecycle"
+	}
+	for _, words := range []*string{&v.TokenName, &v.WasNamed, &v.Actor, &v.Address, &v.Note} {
+		*words = unlinked(*words)
+	}
 	v.Rows = v.rows()
 	return v, nil
 }
@@ -107,6 +112,26 @@ func (v *View) By() string {
 	return " by " + v.Actor
 }
 
+// fieldNames are the fields that an edit can change, as people call them.
+var fieldNames = map[string]string{
+	"access": "access", "scopes": "scopes", "name": "name", "ip_allowlist": "allowed addresses",
+	"expires_at": "expiry", "fresh_only": "whether it needs a fresh gateway",
+}
+
+// Changes says what an edit changed, with a colon before it, when that is known.
+func (v *View) Changes() string {
+	changed := make([]string, len(v.Changed))
+	for i, field := range v.Changed {
+		if changed[i] = fieldNames[field]; changed[i] == "" {
+			changed[i] = unlinked(field)
+		}
+	}
+	if len(changed) == 0 {
+		return ""
+	}
+	return ": " + some(changed)
+}
+
 // Loses says what a downgrade takes away.
 func (v *View) Loses() string {
 	if len(v.Taken) == 0 {
@@ -144,6 +169,10 @@ var becauses = map[string]string{
 	token.CauseRestarted.String(): "the token was enabled or restored, or got other permissions",
 	token.CausePolicy.String():    "the rules of the account changed",
 	token.CauseMoved.String():     "the date has moved, and you will be told the new one",
+	ReasonRetiredUse:              "a secret of it was used that had ended, and the rules of the account have it revoked then",
+	ReasonMasterKeyRemoved:        "the master key that its secret was kept under was removed",
+	ReasonLeaked:                  "a secret of it was found where others can read it",
+	ReasonLateUse:                 "it became known late that it was in use",
 }
 
 // Because says why, with a comma before it, when there is a known reason.
@@ -181,9 +210,16 @@ func (v *View) rows() []Row {
 	put("Token", v.TokenName)
 	put("Token ID", string(v.TokenID))
 	put("Secret ends in", v.plainLast4())
+	put("Was called", v.WasNamed)
 	putDate("When", v.At)
 	put("Who", v.Actor)
-	putDate("Happens at the earliest", v.Due)
+	put("From", v.Address)
+	if v.Event == token.EventExempted {
+		putDate("Exempt until", v.Due)
+	} else {
+		putDate("Happens at the earliest", v.Due)
+	}
+	put("Reason given", v.Note)
 	putDate("Previous secret ends", v.PreviousExpiresAt)
 	putDate("Token expires", v.ExpiresAt)
 	put("Access afterwards", v.Access)

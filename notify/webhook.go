@@ -102,35 +102,63 @@ func (h *Webhooks) Carry(ctx context.Context, n *tokenstore.Notice) Outcome {
 	case hook.Disabled:
 		return Outcome{Problem: "the webhook is disabled"}
 	}
-	if err := checkWebhookURL(hook.URL); err != nil {
-		return Outcome{Problem: err.Error()}
-	}
 	body, err := payload(n)
 	if err != nil {
 		return Outcome{Problem: err.Error()}
 	}
+	outcome, _ := h.post(ctx, &hook, n.ID, body)
+	return outcome
+}
+
+// TestEvent is the type of the event that Test sends. Nothing else sends it, so
+// that no receiver takes a test for something that happened.
+const TestEvent = "webhook_test"
+
+// Test sends an event that means nothing to a webhook, disabled ones included,
+// once and now. status is what was answered; 0: nothing.
+func (h *Webhooks) Test(ctx context.Context, hook *tokenstore.Webhook, id token.ID) (o Outcome, status int) {
+	type data struct {
+		NoticeID  token.ID `json:"notice_id"`
+		WebhookID token.ID `json:"webhook_id"`
+	}
+	body, err := json.Marshal(struct {
+		Type      string    `json:"type"`
+		Timestamp time.Time `json:"timestamp"`
+		Data      data      `json:"data"`
+	}{TestEvent, h.Now().UTC().Truncate(time.Second), data{id, hook.ID}})
+	if err != nil {
+		return Outcome{Problem: err.Error()}, 0
+	}
+	return h.post(ctx, hook, id, body)
+}
+
+// post makes one request of a body.
+func (h *Webhooks) post(ctx context.Context, hook *tokenstore.Webhook, id token.ID, body []byte) (o Outcome, status int) {
+	if err := checkWebhookURL(hook.URL); err != nil {
+		return Outcome{Problem: err.Error()}, 0
+	}
 	ctx, cancel := context.WithTimeout(ctx, orDefault(h.Timeout, defaultWebhookTimeout))
 	defer cancel()
-	request, err := h.request(ctx, n, &hook, body)
+	request, err := h.request(ctx, id, hook, body)
 	if err != nil {
-		return Outcome{Problem: err.Error()}
+		return Outcome{Problem: err.Error()}, 0
 	}
-	client := h.client(&hook)
+	client := h.client(hook)
 	defer client.CloseIdleConnections()
 	response, err := client.Do(request)
 	if err != nil {
-		return Outcome{Down: true, Problem: requestProblem(err)}
+		return Outcome{Down: true, Problem: requestProblem(err)}, 0
 	}
 	// What it says is nobody's business but its own; it is not even read.
 	_ = response.Body.Close()
 	switch code := response.StatusCode; {
 	case code >= 200 && code < 300:
-		return Outcome{Accepted: true}
+		return Outcome{Accepted: true}, code
 	case code >= 300 && code < 400:
-		return Outcome{Down: true, Problem: fmt.Sprintf("the webhook answered %d: redirects are not followed, correct its address", code)}
+		return Outcome{Down: true, Problem: fmt.Sprintf("the webhook answered %d: redirects are not followed, correct its address", code)}, code
 	default:
 		// What is wrong with one request may be right with the next.
-		return Outcome{Down: code == http.StatusTooManyRequests || code >= 500, Problem: fmt.Sprintf("the webhook answered %d", code)}
+		return Outcome{Down: code == http.StatusTooManyRequests || code >= 500, Problem: fmt.Sprintf("the webhook answered %d", code)}, code
 	}
 }
 
@@ -156,7 +184,7 @@ func payload(n *tokenstore.Notice) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-func (h *Webhooks) request(ctx context.Context, n *tokenstore.Notice, hook *tokenstore.Webhook, body []byte) (*http.Request, error) {
+func (h *Webhooks) request(ctx context.Context, id token.ID, hook *tokenstore.Webhook, body []byte) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("the webhook's address can not be used")
@@ -172,13 +200,13 @@ func (h *Webhooks) request(ctx context.Context, n *tokenstore.Notice, hook *toke
 		if err != nil {
 			return nil, errors.New("the webhook's signing secret can not be used")
 		}
-		if signatures[i], err = signer.Sign(string(n.ID), now, body); err != nil {
+		if signatures[i], err = signer.Sign(string(id), now, body); err != nil {
 			return nil, errors.New("the webhook's signing secret can not be used")
 		}
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "Sallyport")
-	request.Header.Set(standardwebhooks.HeaderWebhookID, string(n.ID))
+	request.Header.Set(standardwebhooks.HeaderWebhookID, string(id))
 	request.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	// A receiver accepts whichever of them it has the secret for (R7).
 	request.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
@@ -189,8 +217,7 @@ func (h *Webhooks) request(ctx context.Context, n *tokenstore.Notice, hook *toke
 // asked for each when it is dialled, after names were resolved, so that no answer
 // of a name server leads inside (D24).
 func (h *Webhooks) client(hook *tokenstore.Webhook) *http.Client {
-	u, err := url.Parse(hook.URL)
-	local := err == nil && hook.ManagedBy != "" && isLoopback(u.Hostname())
+	local := mayBeLocal(hook)
 	timeout := orDefault(h.Timeout, defaultWebhookTimeout)
 	dialer := &net.Dialer{Timeout: timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
@@ -210,7 +237,36 @@ func (h *Webhooks) client(hook *tokenstore.Webhook) *http.Client {
 	}
 }
 
-var errPrivate = errors.New("the webhook's name leads to an address that is not public: an operator can allow its range")
+// mayBeLocal says whether a webhook may lead to this machine: one that the
+// configuration declares to be there. Whoever writes the configuration decides
+// what runs here; whoever reaches the API does not.
+func mayBeLocal(hook *tokenstore.Webhook) bool {
+	u, err := url.Parse(hook.URL)
+	return err == nil && hook.ManagedBy != "" && isLoopback(u.Hostname())
+}
+
+// CheckReach refuses a webhook whose address says by itself that no request to it
+// would be sent. What a name leads to is known only when it is dialled.
+func (h *Webhooks) CheckReach(hook *tokenstore.Webhook) error {
+	u, err := url.Parse(hook.URL)
+	if err != nil {
+		return errors.New("webhook: must be an address such as https://example.com/hooks")
+	}
+	host := u.Hostname()
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil && !isLoopback(host):
+		return nil
+	case err != nil:
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if h.check(ip, mayBeLocal(hook)) != nil {
+		return errors.New("webhook: this address is not public: name its range in webhook_allow in the configuration, or, if it is on this machine, declare the webhook there")
+	}
+	return nil
+}
+
+var errPrivate = errors.New("the webhook's name leads to an address that is not public: webhook_allow in the configuration allows its range")
 
 // notPublic are ranges that netip has no word for, but that are not the internet,
 // or carry addresses of other ranges inside.

@@ -93,6 +93,8 @@ func (f *fleet) heal(i int) {
 
 const path = "/get"
 
+// O9, O22: a token works at every gateway, wherever they stand, and what ends it ends
+// it at all of them.
 func TestAFleetOnPostgresBehavesAsOne(t *testing.T) {
 	f := newFleet(t, 3)
 	a := f.gateways[0]

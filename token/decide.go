@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -18,11 +19,14 @@ const (
 	ExpiredToken
 	DisabledToken
 	AccountDisabled
+	AccountTokensOff
 	UserDisabled
+	UserTokensOff
 	WrongEnvironment
 	AddressNotAllowed
 	ReadOnlyToken
 	InsufficientScope
+	OtherBusinessUnit
 )
 
 var reasonCodes = [...]string{
@@ -32,14 +36,18 @@ var reasonCodes = [...]string{
 	ExpiredToken:      "expired_token",
 	DisabledToken:     "disabled_token",
 	AccountDisabled:   "account_disabled",
+	AccountTokensOff:  "account_disabled",
 	UserDisabled:      "user_disabled",
+	UserTokensOff:     "user_disabled",
 	WrongEnvironment:  "wrong_environment",
 	AddressNotAllowed: "ip_not_allowed",
 	ReadOnlyToken:     "read_only_token",
 	InsufficientScope: "insufficient_scope",
+	OtherBusinessUnit: "insufficient_scope",
 }
 
-// Code is the reason as callers see it.
+// Code is the reason as callers see it. Reasons that call for the same of callers
+// share one.
 func (r Reason) Code() string {
 	if int(r) < len(reasonCodes) {
 		return reasonCodes[r]
@@ -71,6 +79,9 @@ type Facts struct {
 	Address netip.Addr
 	// Required is the scope that the operation needs.
 	Required Scope
+	// Units are the business units of which the token's user must work for one;
+	// none: the operation is not bound to any.
+	Units []string
 	// Environment is what the gate serves; zero means every environment.
 	Environment Environment
 }
@@ -102,8 +113,12 @@ func Decide(t *Token, f *Facts, now time.Time) (Reason, error) {
 		return DisabledToken, nil
 	case f.Account.Disabled:
 		return AccountDisabled, nil
+	case f.Account.TokensOff:
+		return AccountTokensOff, nil
 	case f.User != nil && f.User.Disabled:
 		return UserDisabled, nil
+	case f.User != nil && (f.User.TokensOff || f.Role.TokensOff):
+		return UserTokensOff, nil
 	case f.Environment != 0 && f.Environment != t.Environment:
 		return WrongEnvironment, nil
 	case !t.AllowList.Allows(f.Address):
@@ -112,6 +127,8 @@ func Decide(t *Token, f *Facts, now time.Time) (Reason, error) {
 		return ReadOnlyToken, nil
 	case !t.Grant.Holds(f.Required), f.Role != nil && !f.Role.Ceiling.Holds(f.Required):
 		return InsufficientScope, nil
+	case !f.worksFor():
+		return OtherBusinessUnit, nil
 	default:
 		return Allowed, nil
 	}
@@ -147,10 +164,27 @@ func ownedBy(t *Token, u *User, r *Role) bool {
 		u.Role == r.Name && validAccess(r.Ceiling.Access)
 }
 
+// worksFor says whether the operation is open to the user's business units. A
+// token of the account itself works for none.
+func (f *Facts) worksFor() bool {
+	if len(f.Units) == 0 {
+		return true
+	}
+	if f.User == nil {
+		return false
+	}
+	for _, unit := range f.Units {
+		if slices.Contains(f.User.BusinessUnits, unit) {
+			return true
+		}
+	}
+	return false
+}
+
 func validAccess(a Access) bool { return a >= ReadOnly && a <= Custom }
 
 // Authenticated says whether the caller is who the token says and comes from an
 // allowed address, so that the request keeps the token alive even when it is refused.
 func (r Reason) Authenticated() bool {
-	return r == Allowed || r == ReadOnlyToken || r == InsufficientScope
+	return r == Allowed || r == ReadOnlyToken || r == InsufficientScope || r == OtherBusinessUnit
 }

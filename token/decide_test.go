@@ -81,7 +81,10 @@ var narrowings = []struct {
 	{token.ExpiredToken, "the token is stored as expired", func(c *decision) { c.token.State = token.Expired }},
 	{token.DisabledToken, "the token is disabled", func(c *decision) { c.token.State = token.Disabled }},
 	{token.AccountDisabled, "the account is disabled", func(c *decision) { c.account.Disabled = true }},
+	{token.AccountTokensOff, "the account may have no tokens", func(c *decision) { c.account.TokensOff = true }},
 	{token.UserDisabled, "the user is disabled", func(c *decision) { c.user.Disabled = true }},
+	{token.UserTokensOff, "the user may have no tokens", func(c *decision) { c.user.TokensOff = true }},
+	{token.UserTokensOff, "the role may have no tokens", func(c *decision) { c.role.TokensOff = true }},
 	{token.WrongEnvironment, "the token is for the other environment", func(c *decision) { c.token.Environment = token.Sandbox }},
 	{token.AddressNotAllowed, "the address is another", func(c *decision) { c.facts.Address = elsewhere }},
 	{token.AddressNotAllowed, "the address is not known", func(c *decision) { c.facts.Address = netip.Addr{} }},
@@ -93,6 +96,7 @@ var narrowings = []struct {
 	{token.InsufficientScope, "the token lists other scopes", func(c *decision) {
 		c.token.Grant = token.Grant{Access: token.Custom, Scopes: []string{"a", "read"}}
 	}},
+	{token.OtherBusinessUnit, "the user works for other units", func(c *decision) { c.facts.Units = []string{"elsewhere"} }},
 }
 
 func TestEveryReasonIsReachedByOneChange(t *testing.T) {
@@ -110,7 +114,7 @@ func TestEveryReasonIsReachedByOneChange(t *testing.T) {
 			seen[reason] = true
 		})
 	}
-	for reason := token.Allowed; reason <= token.InsufficientScope; reason++ {
+	for reason := token.Allowed; reason <= token.OtherBusinessUnit; reason++ {
 		require.True(t, seen[reason], "%s is never given", reason)
 	}
 }
@@ -175,12 +179,15 @@ func oracle(c *decision) (reason token.Reason, undecidable bool) {
 		{expired, token.ExpiredToken},
 		{c.token.State == token.Disabled, token.DisabledToken},
 		{c.account.Disabled, token.AccountDisabled},
+		{c.account.TokensOff, token.AccountTokensOff},
 		{c.token.UserID != "" && c.user.Disabled, token.UserDisabled},
+		{c.token.UserID != "" && c.user.TokensOff, token.UserTokensOff},
 		{c.facts.Environment != 0 && c.facts.Environment != c.token.Environment, token.WrongEnvironment},
 		{c.facts.Address != office, token.AddressNotAllowed},
 		{!holds(c.token.Grant) && c.token.Grant.Access == token.ReadOnly, token.ReadOnlyToken},
 		{!holds(c.token.Grant), token.InsufficientScope},
 		{c.token.UserID != "" && !holds(c.role.Ceiling), token.InsufficientScope},
+		{c.facts.Units != nil, token.OtherBusinessUnit},
 	} {
 		if rule.broken {
 			return rule.reason, false
@@ -235,6 +242,15 @@ func TestDecideIsTotalOverEveryCombinationOfEnumerations(t *testing.T) {
 				c.facts.Required = token.Scope{Name: "s", Nature: token.Nature(natures[digit(len(natures))])}
 				c.token.UserID = []token.ID{"", "usr_1"}[digit(2)]
 				c.account.Disabled, c.user.Disabled = digit(2) == 1, digit(2) == 1
+				c.account.TokensOff, c.user.TokensOff, c.facts.Units = false, false, nil
+				switch digit(4) {
+				case 1:
+					c.account.TokensOff = true
+				case 2:
+					c.user.TokensOff = true
+				case 3:
+					c.facts.Units = []string{"elsewhere"}
+				}
 				c.token.ExpiresAt = expiries[digit(len(expiries))]
 				c.secret.ExpiresAt = graces[digit(len(graces))]
 				c.facts.Address = addresses[digit(len(addresses))]
@@ -257,7 +273,7 @@ func TestDecideIsTotalOverEveryCombinationOfEnumerations(t *testing.T) {
 				}
 			}
 			require.Equal(t, len(invalid) > 0, undecidable > 0)
-			for reason := token.Allowed; len(invalid) == 0 && reason <= token.InsufficientScope; reason++ {
+			for reason := token.Allowed; len(invalid) == 0 && reason <= token.OtherBusinessUnit; reason++ {
 				require.NotZero(t, count[reason], "%s", reason)
 			}
 		})

@@ -15,6 +15,9 @@ type Subject struct {
 	Policy  *Policy
 	Use     Use
 	History History
+	// Rotation is the one under way, if there is one. Secrets holds the current and
+	// the previous secret while it is.
+	Rotation Rotation
 	// Notices are all that were written for the token, those of warnings and
 	// reminders included. What was done and what was voided may be left out, but
 	// for warnings and reminders: one that is left out is given again.
@@ -111,7 +114,7 @@ func (s *Subject) timely() bool {
 	}
 	for _, at := range [...]time.Time{
 		t.CreatedAt, t.ExpiresAt, t.LifetimeFrom, t.EndedAt,
-		h.Observed, h.LevelSince, h.ExemptUntil, s.Use.Last, s.Use.Previous,
+		h.Observed, h.LevelSince, h.ExemptUntil, s.Use.Last, s.Use.Previous, s.Rotation.StartedAt,
 	} {
 		if !plausible(at) {
 			return false
@@ -209,8 +212,10 @@ type unused struct {
 
 // planUnused is L1, L2 and L4.
 func (p *planner) planUnused() {
-	// L1 and L2 act only on active tokens whose account and user are enabled.
-	if p.Token.StateAt(p.Policy, p.now) != Active || p.Account.Disabled || p.User != nil && p.User.Disabled {
+	// L1 and L2 act only on active tokens whose account and user are enabled and may
+	// have tokens.
+	if p.Token.StateAt(p.Policy, p.now) != Active || p.Account.Disabled || p.Account.TokensOff ||
+		p.User != nil && (p.User.Disabled || p.User.TokensOff) {
 		p.cancelAll(CauseNotActive)
 		return
 	}
@@ -556,58 +561,4 @@ func (p *planner) told(kind ActionKind) (last time.Time, ok bool) {
 		}
 	}
 	return last, ok
-}
-
-// planGrace ends grace periods, and reminds people while the secret that will end
-// is still used.
-func (p *planner) planGrace() {
-	var rotated time.Time
-	for i := range p.Secrets {
-		if p.Secrets[i].Status == Current {
-			rotated = later(rotated, p.Secrets[i].CreatedAt)
-		}
-	}
-	for i := range p.Secrets {
-		r := &p.Secrets[i]
-		if r.Status != Previous {
-			continue
-		}
-		// Every grace period ends with the token, also one without an end.
-		end := r.ExpiresAt
-		if end.IsZero() || !p.expiry.IsZero() && p.expiry.Before(end) {
-			end = p.expiry
-		}
-		if !end.IsZero() {
-			p.add(Action{Kind: RetireSecret, Due: end, SecretID: r.ID})
-		}
-		p.planReminder(r.ID, rotated, end)
-	}
-}
-
-const (
-	remindEvery  = 7 * 24 * time.Hour // without an end
-	remindBefore = 24 * time.Hour     // the end, at most
-)
-
-// planReminder reminds of a previous secret that was used since the rotation:
-// once before its grace period ends, weekly when that has no end.
-func (p *planner) planReminder(secret ID, rotated, end time.Time) {
-	var last time.Time
-	for i := range p.Notices {
-		if n := &p.Notices[i]; n.Kind == RemindRotation && n.Created.After(rotated) {
-			last = later(last, n.Created)
-		}
-	}
-	due := later(rotated, last).Add(remindEvery)
-	used := p.Use.Previous.After(later(rotated, last))
-	if !end.IsZero() {
-		if !p.now.Before(end) {
-			return
-		}
-		due = end.Add(-min(remindBefore, end.Sub(rotated)/4))
-		used = p.Use.Previous.After(rotated) && last.Before(due)
-	}
-	if used {
-		p.add(Action{Kind: RemindRotation, Due: due, Announces: end, SecretID: secret})
-	}
 }

@@ -470,7 +470,23 @@ func TestPlanFollowsTheRules(t *testing.T) {
 		{"one without an end too", subject(previous(1, 0), expiring(5)), 5.5, []string{
 			"5 expire announcing 5", "5 retire_secret sec_0", "35 delete_expired, waits: date",
 		}},
-		{"one without an end ends by a person", subject(neverDeleted, previous(1, 0)), 50, []string{}},
+		{"one without an end ends by a person, who is reminded", subject(neverDeleted, previous(1, 0)), 50, []string{"8 remind_rotation sec_0"}},
+		{"T12: of a rotation that waits for a person every week, used or not", subject(neverDeleted, rotation(token.RotateUntilConfirmed, 3, 0)), 5, []string{
+			"10 remind_rotation sec_0, waits: date",
+		}},
+		{"of one that waits for a first use too", subject(neverDeleted, rotation(token.RotateOnFirstUse, 3, 0)), 11, []string{"10 remind_rotation sec_0"}},
+		{"not while the token is disabled", subject(neverDeleted, rotation(token.RotateOnFirstUse, 3, 0), func(s *token.Subject) { s.Token.State = token.Disabled }), 11, []string{}},
+		{"nor past the token's own end", subject(func(s *token.Subject) { s.Policy.ExpiryWarnings = nil }, rotation(token.RotateUntilConfirmed, 3, 0), expiring(9)), 5, []string{
+			"9 expire announcing 9, waits: date", "9 retire_secret sec_0, waits: date", "39 delete_expired, waits: date",
+		}},
+		{"a secret that was replaced unseen does not begin the rotation anew", subject(neverDeleted, previous(7, 9), rotation(token.RotateTimed, 1, 9), previousUsed(6)), 6, []string{
+			"8 remind_rotation sec_0 announcing 9, waits: date", "9 retire_secret sec_0, waits: date",
+		}},
+		{"what is stored of an earlier rotation says nothing of this one", subject(neverDeleted, previous(4, 8), previousUsed(5), func(s *token.Subject) {
+			s.Rotation = token.Rotation{PreviousID: "sec_2", Mode: token.RotateOnFirstUse, StartedAt: day(0)}
+		}), 6, []string{
+			"7 remind_rotation sec_0 announcing 8, waits: date", "8 retire_secret sec_0, waits: date",
+		}},
 		{"people are reminded before the end while the secret is used", subject(neverDeleted, previous(1, 8), previousUsed(5)), 6, []string{
 			"7 remind_rotation sec_0 announcing 8, waits: date", "8 retire_secret sec_0, waits: date",
 		}},
@@ -486,7 +502,9 @@ func TestPlanFollowsTheRules(t *testing.T) {
 		{"nor after the end", subject(neverDeleted, previous(1, 8), previousUsed(8)), 8, []string{"8 retire_secret sec_0"}},
 		{"weekly without an end", subject(neverDeleted, previous(1, 0), previousUsed(2)), 5, []string{"8 remind_rotation sec_0, waits: date"}},
 		{"from the last reminder on", subject(neverDeleted, previous(1, 0), previousUsed(10), notice(token.RemindRotation, 8, 0, -1)), 15, []string{"15 remind_rotation sec_0"}},
-		{"and not when it was not used since", subject(neverDeleted, previous(1, 0), previousUsed(8), notice(token.RemindRotation, 8, 0, -1)), 15, []string{}},
+		{"of an end that was moved again", subject(neverDeleted, rotation(token.RotateTimed, 1, 20), previousUsed(9), notice(token.RemindRotation, 7, 8, -1)), 9, []string{
+			"19 remind_rotation sec_0 announcing 20, waits: date", "20 retire_secret sec_0, waits: date",
+		}},
 
 		// Ends.
 		{"L5: a deleted token is purged after the restore window", subject(notice(del, 38, 45, 38), ended(token.Deleted, 45)), 50, []string{
@@ -518,6 +536,14 @@ func previous(rotated, end float64) change {
 			old,
 			{ID: "sec_2", TokenID: "tok_1", Status: token.Retired, CreatedAt: birth, ExpiresAt: birth},
 		}
+	}
+}
+
+// rotation is previous with what is stored of it.
+func rotation(mode token.RotationMode, began, end float64) change {
+	return func(s *token.Subject) {
+		previous(began, end)(s)
+		s.Rotation = token.Rotation{PreviousID: "sec_0", Mode: mode, StartedAt: day(began)}
 	}
 }
 

@@ -63,10 +63,13 @@ type Policy struct {
 // RotationMode says what becomes of the previous secret.
 type RotationMode string
 
-// The rotation modes.
+// The rotation modes: the previous secret ends after a grace period; at once; when
+// a person says so; a grace period after the new one was first used.
 const (
-	RotateTimed RotationMode = "timed"
-	RotateNow   RotationMode = "now"
+	RotateTimed          RotationMode = "timed"
+	RotateNow            RotationMode = "now"
+	RotateUntilConfirmed RotationMode = "until_confirmed"
+	RotateOnFirstUse     RotationMode = "on_first_use"
 )
 
 // Field is a field of a token that a policy may let people edit.
@@ -108,7 +111,9 @@ const (
 )
 
 // RotationModes, EditableFields and AllowListRules list what a policy can hold.
-func RotationModes() []RotationMode { return []RotationMode{RotateTimed, RotateNow} }
+func RotationModes() []RotationMode {
+	return []RotationMode{RotateTimed, RotateNow, RotateUntilConfirmed, RotateOnFirstUse}
+}
 
 // EditableFields lists the fields that a policy can let people edit.
 func EditableFields() []Field {

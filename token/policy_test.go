@@ -24,7 +24,7 @@ func TestTheDefaultPolicyIsValidAndStoredInThisForm(t *testing.T) {
 	require.Equal(t, `{"name":"default","max_secrets_per_account":0,"max_secrets_per_user":0,"max_lifetime_seconds":0,`+
 		`"delete_expired_after_seconds":2592000,"expiry_warnings_seconds":[2592000,604800,86400],`+
 		`"delete_unused_seconds":3888000,"downgrade_unused_seconds":3888000,"notice_seconds":604800,"restore_window_seconds":2592000,`+
-		`"downgrade_undo":true,"rotation_modes":["timed","now"],`+
+		`"downgrade_undo":true,`+
 		`"grace_default_seconds":86400,"grace_min_seconds":0,"grace_max_seconds":604800,`+
 		`"editable":["name","ip_allowlist"],"allow":{},"step_up":[],"confirm":["revoke","delete"],"notify":{},`+
 		`"view":["owner","admin","auditor"],"require_ip_allowlist":"write","revoke_on_retired_use":false,"managed_by":"","version":0}`, string(text))
@@ -103,7 +103,9 @@ func TestAPolicysNameIsASmallIdentifier(t *testing.T) {
 }
 
 func TestAKnobThatMakesNoSenseIsAnErrorThatNamesIt(t *testing.T) {
-	good, err := json.Marshal(token.DefaultPolicy())
+	policy := token.DefaultPolicy()
+	policy.RotationModes = []token.RotationMode{token.RotateTimed, token.RotateNow}
+	good, err := json.Marshal(policy)
 	require.NoError(t, err)
 	replace := func(old, new string) string {
 		require.Contains(t, string(good), old)
@@ -129,6 +131,7 @@ func TestAKnobThatMakesNoSenseIsAnErrorThatNamesIt(t *testing.T) {
 		"a list for a text":   {replace(`"default"`, `["s3cr3t"]`), "name"},
 		"a text for a list":   {replace(`["timed","now"]`, `"timed"`), "rotation_modes"},
 		"an invalid value":    {replace(`"timed"`, `"s3cr3t"`), "rotation_modes"},
+		"no mode at all":      {replace(`["timed","now"]`, `[]`), "rotation_modes"},
 		"an invalid whole":    {replace(`"grace_min_seconds":0`, `"grace_min_seconds":999999`), "grace_min"},
 		"a class unknown":     {replace(`"notify":{}`, `"notify":{"token_created":["s3cr3t"]}`), "notify"},
 		"a version as float":  {replace(`"version":0`, `"version":0.5`), "version"},
@@ -166,8 +169,21 @@ func TestAPolicyOfAnotherVersionIsReadAsFarAsItIsKnown(t *testing.T) {
 		want.Name = "old"
 		require.Empty(t, cmp.Diff(want, read(`{"name":"old"}`)))
 	})
-	t.Run("the rules that the first schema wrote are those of the default", func(t *testing.T) {
+	t.Run("the modes that everybody gets are left out, so that who knows fewer can read on", func(t *testing.T) {
+		mercury, _ := token.Preset("mercury")
+		text, err := json.Marshal(mercury)
+		require.NoError(t, err)
+		require.NotContains(t, string(text), "rotation_modes")
+		require.Equal(t, token.RotationModes(), read(string(text)).RotationModes)
+		mercury.RotationModes = []token.RotationMode{token.RotateNow, token.RotateOnFirstUse}
+		text, err = json.Marshal(mercury)
+		require.NoError(t, err)
+		require.Contains(t, string(text), `"rotation_modes":["now","on_first_use"]`)
+		require.Equal(t, mercury.RotationModes, read(string(text)).RotationModes)
+	})
+	t.Run("the rules that the first schema wrote are those of the default but for the modes", func(t *testing.T) {
 		want := token.DefaultPolicy()
+		want.RotationModes = []token.RotationMode{token.RotateTimed, token.RotateNow}
 		want.Version = 1
 		require.Empty(t, cmp.Diff(want, read(`{"name":"default","max_lifetime_seconds":0,"rotation_modes":["timed","now"],`+
 			`"grace_default_seconds":86400,"grace_min_seconds":0,"grace_max_seconds":604800,"editable":["name","ip_allowlist"],`+
@@ -205,7 +221,7 @@ func TestPresetsKeepTheirRules(t *testing.T) {
 		require.Empty(t, cmp.Diff(p, read))
 		return p
 	}
-	require.Equal(t, []string{"default", "mercury", "own"}, token.PresetNames())
+	require.Equal(t, []string{"default", "mercury", "own", "rapyd", "staffbase", "taxjar"}, token.PresetNames())
 	_, ok := token.Preset("none")
 	require.False(t, ok)
 	require.Empty(t, cmp.Diff(token.DefaultPolicy(), preset("default")))
@@ -235,6 +251,30 @@ func TestPresetsKeepTheirRules(t *testing.T) {
 	require.Equal(t, []token.Class{token.ClassUser}, own.Recipients(token.EventCreated), "O17")
 	require.Equal(t, []token.Class{token.ClassUser}, own.Recipients(token.EventRevoked), "O23")
 	require.Contains(t, own.Confirm, "revoke", "O20")
+
+	taxjar := preset("taxjar")
+	require.Equal(t, 3, taxjar.MaxSecretsPerAccount, "T9")
+	require.Equal(t, []token.RotationMode{token.RotateUntilConfirmed}, taxjar.RotationModes, "T11, T12, T15")
+	require.Equal(t, []string{"owner", "admin"}, taxjar.AllowedTo("rotate"), "T3, T4, T5")
+	require.Equal(t, []token.Class{token.ClassRequester, token.ClassOwner}, taxjar.Recipients(token.EventRotated), "T13")
+
+	staffbase := preset("staffbase")
+	require.Equal(t, []token.RotationMode{token.RotateNow}, staffbase.RotationModes, "S9")
+	require.Zero(t, staffbase.GraceMax, "S9")
+	require.Subset(t, staffbase.Editable, []token.Field{token.FieldName, token.FieldAccess, token.FieldAllowList}, "S4")
+	require.Subset(t, staffbase.Confirm, []string{"rotate", "enable", "disable", "delete"}, "S8, S11, S12, S13")
+	require.Zero(t, staffbase.DeleteUnused, "S2")
+
+	rapyd := preset("rapyd")
+	require.Zero(t, rapyd.GraceMin, "R5: now")
+	require.Equal(t, 7*day, rapyd.GraceMax, "R5: to seven days")
+	for _, verb := range []string{"rotate", "rollback"} {
+		require.Equal(t, []string{"owner"}, rapyd.AllowedTo(verb), "R3, R15")
+		require.Contains(t, rapyd.StepUp, verb, "R10, R17")
+		require.Contains(t, rapyd.Confirm, verb, "R9, R17")
+	}
+	require.Equal(t, []token.Class{token.ClassViewers}, rapyd.Recipients(token.EventRotated), "R13")
+	require.Equal(t, []token.Class{token.ClassViewers}, rapyd.Recipients(token.EventRolledBack), "R19")
 
 	one, _ := token.Preset("own")
 	one.Notify[token.EventCreated][0] = token.ClassAdmins

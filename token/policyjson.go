@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,7 @@ type policyJSON struct {
 	Notice               seconds             `json:"notice_seconds"`
 	RestoreWindow        seconds             `json:"restore_window_seconds"`
 	DowngradeUndo        bool                `json:"downgrade_undo"`
-	RotationModes        []RotationMode      `json:"rotation_modes"`
+	RotationModes        []RotationMode      `json:"rotation_modes,omitempty"`
 	GraceDefault         seconds             `json:"grace_default_seconds"`
 	GraceMin             seconds             `json:"grace_min_seconds"`
 	GraceMax             seconds             `json:"grace_max_seconds"`
@@ -105,7 +106,7 @@ func (p *Policy) stored() policyJSON {
 		Notice:               seconds(p.Notice),
 		RestoreWindow:        seconds(p.RestoreWindow),
 		DowngradeUndo:        p.DowngradeUndo,
-		RotationModes:        p.RotationModes,
+		RotationModes:        storedModes(p.RotationModes),
 		GraceDefault:         seconds(p.GraceDefault),
 		GraceMin:             seconds(p.GraceMin),
 		GraceMax:             seconds(p.GraceMax),
@@ -136,7 +137,7 @@ func (j *policyJSON) policy() Policy {
 		Notice:               time.Duration(j.Notice),
 		RestoreWindow:        time.Duration(j.RestoreWindow),
 		DowngradeUndo:        j.DowngradeUndo,
-		RotationModes:        j.RotationModes,
+		RotationModes:        j.modes(),
 		GraceDefault:         time.Duration(j.GraceDefault),
 		GraceMin:             time.Duration(j.GraceMin),
 		GraceMax:             time.Duration(j.GraceMax),
@@ -153,8 +154,29 @@ func (j *policyJSON) policy() Policy {
 	}
 }
 
-// MarshalJSON writes the policy as it is stored, every knob of it. A policy that
-// is not valid is refused, since it could not be read again.
+// storedModes leaves out the list of the preset default. The versions that know two
+// modes only refuse a row that names others, and with it every request under the
+// policy: while gateways are upgraded one after another, they must not meet one for
+// whose modes nobody has asked.
+func storedModes(modes []RotationMode) []RotationMode {
+	if slices.Equal(modes, RotationModes()) {
+		return nil
+	}
+	return modes
+}
+
+// modes undoes storedModes. A list that is there and empty stays so, for Validate to
+// refuse.
+func (j *policyJSON) modes() []RotationMode {
+	if j.RotationModes == nil {
+		return RotationModes()
+	}
+	return j.RotationModes
+}
+
+// MarshalJSON writes the policy as it is stored, every knob of it that is not left
+// out on purpose. A policy that is not valid is refused, since it could not be read
+// again.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err

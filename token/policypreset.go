@@ -18,7 +18,7 @@ func DefaultPolicy() Policy {
 		Notice:             7 * day,
 		RestoreWindow:      30 * day,
 		DowngradeUndo:      true,
-		RotationModes:      []RotationMode{RotateTimed, RotateNow},
+		RotationModes:      RotationModes(),
 		GraceDefault:       day,
 		GraceMax:           7 * day,
 		Editable:           []Field{FieldName, FieldAllowList},
@@ -75,10 +75,71 @@ func own() Policy {
 	return p
 }
 
+// taxjar is rotation with a helping hand: support rotates when an owner or an
+// admin asks for it.
+func taxjar() Policy {
+	p := DefaultPolicy()
+	p.Name = "taxjar"
+	p.MaxSecretsPerAccount = 3                             // T9; T10 and T16 come of any cap
+	p.RotationModes = []RotationMode{RotateUntilConfirmed} // T11, T12, T15: no timer, and never at once
+	p.RequireAllowList = AllowListNever                    // the vendor has none
+	admins := []string{"owner", "admin"}
+	p.Allow = map[string][]string{
+		"create": admins, "rotate": admins, "confirm": admins, "rollback": admins, "revoke": admins, // T3, T4, T5
+	}
+	p.Notify = map[Event][]Class{
+		EventRotated:       {ClassRequester, ClassOwner}, // T13, T14
+		EventSecretRevoked: {ClassRequester, ClassOwner}, // T16
+	}
+	return p
+}
+
+// staffbase is named tokens that people edit and rotate in place.
+func staffbase() Policy {
+	p := DefaultPolicy()
+	p.Name = "staffbase"
+	p.RotationModes = []RotationMode{RotateNow}      // S9
+	p.GraceDefault, p.GraceMin, p.GraceMax = 0, 0, 0 // S9
+	// S4, S5: the scopes are part of an access level that is custom.
+	p.Editable = []Field{FieldName, FieldAccess, FieldScopes, FieldAllowList}
+	p.RequireAllowList = AllowListNever // S4: ranges can be set, and need not be
+	// S2: finding what nobody needs any more is a task of people, who then disable
+	// or delete it; and S4: the access level is theirs to set.
+	p.DeleteUnused, p.DowngradeUnused = 0, 0
+	p.Confirm = []string{"rotate", "enable", "disable", "delete", "revoke"} // S8, S11, S12, S13
+	return p
+}
+
+// rapyd is rotation by the owner, with a timer, a way back and a second factor.
+func rapyd() Policy {
+	p := DefaultPolicy()
+	p.Name = "rapyd"
+	p.RotationModes = []RotationMode{RotateTimed, RotateNow} // R5
+	p.GraceMin, p.GraceMax = 0, 7*day                        // R5; R20: an operator goes beyond
+	p.RequireAllowList = AllowListNever                      // the vendor has none
+	p.Allow = map[string][]string{
+		"rotate":   {"owner"}, // R3
+		"rollback": {"owner"}, // R15
+		"confirm":  {"owner"}, // R3: whoever rotates ends it
+		"extend":   {"owner"}, // R3, and R20 for what is beyond the seven days
+	}
+	p.StepUp = []string{"rotate", "rollback"}                      // R10, R17
+	p.Confirm = []string{"rotate", "rollback", "revoke", "delete"} // R9, R17
+	p.Notify = map[Event][]Class{
+		EventRotated:          {ClassViewers}, // R12, R13
+		EventRolledBack:       {ClassViewers}, // R19
+		EventRotationExtended: {ClassViewers}, // R12: the date that they were told of has moved
+	}
+	return p
+}
+
 var presets = map[string]func() Policy{
 	DefaultPolicyName: DefaultPolicy,
 	"mercury":         mercury,
 	"own":             own,
+	"rapyd":           rapyd,
+	"staffbase":       staffbase,
+	"taxjar":          taxjar,
 }
 
 // Preset is the preset of a name, which is also the policy's. Each call makes it

@@ -13,6 +13,9 @@ type Requirement struct {
 	Scope   string
 	Methods []string // empty: all
 	Path    string   // "/v1/payments/{id}/*"
+	// Units are business units, of which the token's user must work for one;
+	// empty: the line asks for none.
+	Units []string
 	// Source says where the line stands, for errors: "Caddyfile:12".
 	Source string
 }
@@ -43,7 +46,7 @@ type Routes struct{ root *segmentNode }
 
 // NewRoutes compiles requirement lines. It refuses a scope that is not known,
 // a path or method that is not well formed, and two lines that are equally
-// specific for a common method and path but name different scopes; the error
+// specific for a common method and path but name different scopes or units; the error
 // names the lines' sources and says how to mend them.
 func NewRoutes(lines []Requirement, known func(name string) (Scope, bool)) (*Routes, error) {
 	compiled := make([]*routeLine, len(lines))
@@ -89,6 +92,13 @@ func sourceOf(lines []Requirement, i int) string {
 // over HTTP/2, which HTTP/1.1 opens with GET: the same operation must not need
 // another scope over another protocol.
 func (r *Routes) Required(method, path string, upgrade bool) Scope {
+	scope, _ := r.Needs(method, path, upgrade)
+	return scope
+}
+
+// Needs is Required with the business units of the line, of which the user must
+// work for one. The list is shared and must not be changed.
+func (r *Routes) Needs(method, path string, upgrade bool) (Scope, []string) {
 	if method == "HEAD" || upgrade && method == "CONNECT" {
 		method = "GET"
 	}
@@ -96,18 +106,19 @@ func (r *Routes) Required(method, path string, upgrade bool) Scope {
 		search := routeSearch{methods: methodBit(method)}
 		search.visit(r.root, path[1:])
 		if search.best != nil {
-			return search.best.scope
+			return search.best.scope, search.best.units
 		}
 	}
 	if upgrade {
-		return WriteScope
+		return WriteScope, nil
 	}
-	return MethodScope(method)
+	return MethodScope(method), nil
 }
 
 // routeLine is one line, ready to be compared with others.
 type routeLine struct {
 	scope    Scope
+	units    []string // sorted
 	source   string
 	segments []segment
 	methods  methodSet
@@ -146,6 +157,9 @@ func compileLine(r *Requirement, known func(name string) (Scope, bool)) (*routeL
 		}
 	}
 	var err error
+	if line.units, err = CheckUnits(r.Units); err != nil {
+		return nil, err
+	}
 	line.segments, err = parsePath(r.Path)
 	return line, err
 }
@@ -178,6 +192,10 @@ func checkConflicts(lines []*routeLine) error {
 			if first.scope != line.scope {
 				return fmt.Errorf("%s and %s are equally specific for a method and path that both match, and name different scopes: "+
 					"name the same scope, name methods that differ, or make one path more specific", first.source, line.source)
+			}
+			if !slices.Equal(first.units, line.units) {
+				return fmt.Errorf("%s and %s are equally specific for a method and path that both match, and name different business units: "+
+					"name the same ones, name methods that differ, or make one path more specific", first.source, line.source)
 			}
 		}
 	}

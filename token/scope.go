@@ -25,7 +25,7 @@ var (
 	WriteScope = Scope{Name: "write", Nature: Write}
 )
 
-// BuiltInScope finds a built-in scope by its name.
+// BuiltInScope finds a built-in scope by its name, those for management included.
 func BuiltInScope(name string) (Scope, bool) {
 	switch name {
 	case ReadScope.Name:
@@ -33,7 +33,7 @@ func BuiltInScope(name string) (Scope, bool) {
 	case WriteScope.Name:
 		return WriteScope, true
 	default:
-		return Scope{}, false
+		return managementScope(name)
 	}
 }
 

@@ -91,7 +91,8 @@ type Account struct {
 	Name      string
 	Policy    string // name of the policy that rules it
 	Disabled  bool
-	EnabledAt time.Time // when it was last enabled; zero: it always was
+	TokensOff bool      // it may have no tokens: those that there are stop working
+	EnabledAt time.Time // when either was last ended; zero: it always was
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Version   int64
@@ -106,7 +107,8 @@ type User struct {
 	Role          string
 	BusinessUnits []string
 	Disabled      bool
-	EnabledAt     time.Time // when it was last enabled; zero: it always was
+	TokensOff     bool      // they may have no tokens: those that there are stop working
+	EnabledAt     time.Time // when either was last ended; zero: it always was
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	Version       int64
@@ -114,8 +116,11 @@ type User struct {
 
 // Role is a ceiling: a user's tokens never do more than the role allows.
 type Role struct {
-	Name      string
-	Ceiling   Grant
-	ManagedBy string // hash of the configuration that owns it; empty: the store
+	Name    string
+	Ceiling Grant
+	// TokensOff: nobody with the role may have tokens.
+	TokensOff bool
+	EnabledAt time.Time // when that was last ended; zero: it always was
+	ManagedBy string    // hash of the configuration that owns it; empty: the store
 	Version   int64
 }

@@ -43,6 +43,8 @@ type ActorKind string
 const (
 	OperatorActor ActorKind = "operator" // whoever reaches the admin endpoint or the store
 	SystemActor   ActorKind = "system"   // Sallyport itself, from its configuration
+	UserActor     ActorKind = "user"     // a user of an account; the name is the user's ID
+	TokenActor    ActorKind = "token"    // a token, for itself or with management scopes; the name is its ID
 )
 
 // AuditQuery selects audit entries. Zero fields select everything.

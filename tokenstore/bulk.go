@@ -178,7 +178,7 @@ func (b *bulkDecoder) learn(piece *bulkPiece) {
 		row := &piece.accounts[i]
 		if b.accounts[row.ID] == nil {
 			account := loadAccount(db.Account{
-				ID: row.ID, Name: row.Name, Policy: row.Policy, Disabled: row.Disabled,
+				ID: row.ID, Name: row.Name, Policy: row.Policy, Disabled: row.Disabled, TokensOff: row.TokensOff,
 				CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Version: row.Version,
 			})
 			b.accounts[row.ID] = &account
@@ -191,7 +191,7 @@ func (b *bulkDecoder) learn(piece *bulkPiece) {
 		}
 		user, err := loadUser(db.User{
 			ID: row.ID, AccountID: row.AccountID, Name: row.Name, Email: row.Email, Role: row.Role,
-			BusinessUnits: row.BusinessUnits, Disabled: row.Disabled,
+			BusinessUnits: row.BusinessUnits, Disabled: row.Disabled, TokensOff: row.TokensOff,
 			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Version: row.Version,
 		})
 		if err == nil {

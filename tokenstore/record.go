@@ -46,6 +46,7 @@ type memo struct {
 
 type memoKey struct {
 	name, text, more, managedBy string
+	off                         bool
 	version                     int64
 }
 
@@ -95,7 +96,7 @@ func (r *Records) load(row *db.LookupRow) (*Record, error) {
 	})
 	check(err)
 	account := loadAccount(db.Account{
-		ID: row.AccountID, Name: row.AccountName, Policy: row.Policy, Disabled: row.AccountDisabled,
+		ID: row.AccountID, Name: row.AccountName, Policy: row.Policy, Disabled: row.AccountDisabled, TokensOff: row.AccountTokensOff,
 		CreatedAt: row.AccountCreatedAt, UpdatedAt: row.AccountUpdatedAt, Version: row.AccountVersion,
 	})
 	rec.Account = &account
@@ -116,13 +117,14 @@ func (r *Records) load(row *db.LookupRow) (*Record, error) {
 	}
 	user, err := loadUser(db.User{
 		ID: *row.UserID, AccountID: *row.UserAccountID, Name: *row.UserName, Email: *row.Email, Role: *row.Role,
-		BusinessUnits: *row.BusinessUnits, Disabled: *row.UserDisabled,
+		BusinessUnits: *row.BusinessUnits, Disabled: *row.UserDisabled, TokensOff: *row.UserTokensOff,
 		CreatedAt: *row.UserCreatedAt, UpdatedAt: *row.UserUpdatedAt, Version: *row.UserVersion,
 	})
 	check(err)
 	rec.User = &user
 	rec.Role, err = r.role(db.Role{
-		Name: *row.Role, Access: *row.RoleAccess, Scopes: *row.RoleScopes, ManagedBy: *row.RoleManagedBy, Version: *row.RoleVersion,
+		Name: *row.Role, Access: *row.RoleAccess, Scopes: *row.RoleScopes, TokensOff: *row.RoleTokensOff,
+		ManagedBy: *row.RoleManagedBy, Version: *row.RoleVersion,
 	})
 	check(err)
 	return rec, errors.Join(errs...)
@@ -135,6 +137,6 @@ func (r *Records) policy(name, rules, managedBy string, version int64) (*token.P
 
 func (r *Records) role(row db.Role) (*token.Role, error) {
 	return remember(&r.roles,
-		memoKey{name: row.Name, text: row.Access, more: row.Scopes, managedBy: row.ManagedBy, version: row.Version},
+		memoKey{name: row.Name, text: row.Access, more: row.Scopes, off: row.TokensOff != 0, managedBy: row.ManagedBy, version: row.Version},
 		func() (token.Role, error) { return loadRole(row) })
 }

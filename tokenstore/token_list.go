@@ -23,9 +23,13 @@ type TokenQuery struct {
 	Scope             string
 	Search            string // a token ID, the last 4 characters of a valid secret, or the start of the name, in any case
 	ExpiresBefore     time.Time
-	Now               time.Time
-	Cursor            string // from the page before; ErrBadCursor when it is not ours
-	Limit             int
+	// LastUsedBefore selects tokens that were not used at this time or after, as far
+	// as is known (see Life.LastUsed), and that were there before it: one that was
+	// made since and not used yet is not one that nobody needs any more.
+	LastUsedBefore time.Time
+	Now            time.Time
+	Cursor         string // from the page before; ErrBadCursor when it is not ours
+	Limit          int
 }
 
 // TokenPage is one page of a list. It may be short, even empty, while Next says
@@ -185,7 +189,7 @@ func (p *tokenPlan) ended() (by int64, ok bool) {
 // narrow says whether anything but the ordered way's own index decides.
 func (p *tokenPlan) narrow() bool {
 	q := p.q
-	return q.Scope != "" || q.Search != "" || !q.ExpiresBefore.IsZero() || (q.UserID != "" && q.AccountID != "") ||
+	return q.Scope != "" || q.Search != "" || !q.ExpiresBefore.IsZero() || !q.LastUsedBefore.IsZero() || (q.UserID != "" && q.AccountID != "") ||
 		slices.ContainsFunc(p.branches, func(b branch) bool { return b.expiry != anyExpiry })
 }
 
@@ -469,6 +473,12 @@ func (p *tokenPlan) addFilters(b *query, w way) {
 	if !q.ExpiresBefore.IsZero() {
 		b.add(" AND ")
 		p.addEnded(b, lastBefore(q.ExpiresBefore))
+	}
+	if !q.LastUsedBefore.IsZero() {
+		// No index leads to what was not used: each candidate's own uses are looked
+		// at, and the budget bounds how many candidates a page has.
+		at := b.arg(lastBefore(q.LastUsedBefore))
+		b.add(" AND t.created_at <= ", at, " AND NOT EXISTS (SELECT 1 FROM uses w WHERE w.token_id = t.id AND w.last_at > ", at, ")")
 	}
 }
 

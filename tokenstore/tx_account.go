@@ -14,6 +14,7 @@ func loadAccount(row db.Account) token.Account {
 		Name:      row.Name,
 		Policy:    row.Policy,
 		Disabled:  row.Disabled != 0,
+		TokensOff: row.TokensOff != 0,
 		CreatedAt: loadTime(row.CreatedAt),
 		EnabledAt: loadTime(row.EnabledAt),
 		UpdatedAt: loadTime(row.UpdatedAt),
@@ -58,6 +59,7 @@ func (tx *Tx) InsertAccount(a *token.Account) error {
 		Name:      a.Name,
 		Policy:    a.Policy,
 		Disabled:  storedFlag(a.Disabled),
+		TokensOff: storedFlag(a.TokensOff),
 		EnabledAt: storedTime(a.EnabledAt),
 		CreatedAt: storedTime(a.CreatedAt),
 		UpdatedAt: storedTime(a.UpdatedAt),
@@ -73,7 +75,7 @@ func (tx *Tx) InsertAccount(a *token.Account) error {
 	return nil
 }
 
-// UpdateAccount stores name, policy and whether the account is disabled. ErrNotFound, ErrConflict.
+// UpdateAccount stores name, policy and what is switched off. ErrNotFound, ErrConflict.
 func (tx *Tx) UpdateAccount(a *token.Account) error {
 	if err := tx.ready(); err != nil {
 		return err
@@ -91,6 +93,7 @@ func (tx *Tx) UpdateAccount(a *token.Account) error {
 		Name:      a.Name,
 		Policy:    a.Policy,
 		Disabled:  storedFlag(a.Disabled),
+		TokensOff: storedFlag(a.TokensOff),
 		EnabledAt: storedTime(a.EnabledAt),
 		UpdatedAt: storedTime(a.UpdatedAt),
 	})

@@ -20,6 +20,10 @@ type MasterKey struct {
 	// Live counts the secrets under the key that are in use: current or
 	// previous ones of active or disabled tokens. Retired counts all others.
 	Live, Retired int64
+	// Webhooks counts those whose signing secrets are encrypted under the key.
+	Webhooks int64
+	// Codes counts the users whose one-time codes are encrypted under the key.
+	Codes int64
 }
 
 // PrimaryKey names the master key that new secrets go under; empty while the
@@ -57,6 +61,12 @@ func (tx *Tx) MasterKeys() ([]MasterKey, error) {
 			Primary:    head.PrimaryKey != nil && *head.PrimaryKey == row.ID,
 			AddedAt:    loadTime(row.AddedAt),
 		}
+		if keys[i].Webhooks, err = tx.q.WebhooksUnderKey(tx.ctx, db.WebhooksUnderKeyParams{KeyID: row.ID}); err != nil {
+			return nil, tx.explain("count webhooks", err)
+		}
+		if keys[i].Codes, err = tx.q.CountOneTimeCodesUnderKey(tx.ctx, db.CountOneTimeCodesUnderKeyParams{KeyID: row.ID}); err != nil {
+			return nil, tx.explain("count one-time codes", err)
+		}
 		for _, c := range counts {
 			switch {
 			case c.KeyID != row.ID:
@@ -92,8 +102,8 @@ func (tx *Tx) PutMasterKey(k MasterKey) error {
 }
 
 // DeleteMasterKey removes a key: ErrNotFound; ErrConflict while it is the
-// primary or secrets in use are under it. Secrets that are not in use stay as
-// they are: nobody can look them up any more.
+// primary or secrets in use, webhooks or one-time codes are under it. Secrets that are not in use
+// stay as they are: nobody can look them up any more.
 func (tx *Tx) DeleteMasterKey(id string) error {
 	if err := tx.ready(); err != nil {
 		return err
@@ -109,6 +119,18 @@ func (tx *Tx) DeleteMasterKey(id string) error {
 		return fmt.Errorf("delete a master key: secrets in use are under it: %w", ErrConflict)
 	case !errors.Is(err, pgx.ErrNoRows):
 		return tx.explain("look for secrets under a master key", err)
+	}
+	switch hooks, err := tx.WebhooksUnderKey(id); {
+	case err != nil:
+		return err
+	case hooks > 0:
+		return fmt.Errorf("delete a master key: signing secrets of webhooks are under it: %w", ErrConflict)
+	}
+	switch codes, err := tx.OneTimeCodesUnderKey(id); {
+	case err != nil:
+		return err
+	case codes > 0:
+		return fmt.Errorf("delete a master key: one-time codes of users are under it: %w", ErrConflict)
 	}
 	n, err := tx.q.DeleteMasterKey(tx.ctx, db.DeleteMasterKeyParams{ID: id})
 	if err != nil {

@@ -2,7 +2,10 @@ package tokenstore
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore/internal/db"
@@ -245,12 +248,37 @@ func (tx *Tx) NoticeCounts() (NoticeCounts, error) {
 	return c, nil
 }
 
-// PruneNotices removes up to limit messages that are done and were stored before
-// the one with an ID, and gives how many it removed.
-func (tx *Tx) PruneNotices(before token.ID, limit int) (int, error) {
-	if err := tx.ready(); err != nil {
-		return 0, err
+// NoticesBetween says whether there are messages after the one with an ID that were
+// stored before a time. It asks so that whoever prunes need not write to find out.
+func (tx *Tx) NoticesBetween(after token.ID, before time.Time) (bool, error) {
+	row, err := tx.q.NoticeAfter(tx.ctx, db.NoticeAfterParams{After: string(after)})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
 	}
-	n, err := tx.q.DeleteNoticesBefore(tx.ctx, db.DeleteNoticesBeforeParams{Before: string(before), Lim: int64(limit)})
-	return int(n), tx.explain("prune notices", err)
+	return err == nil && loadTime(row.CreatedAt).Before(before), tx.explain("look for old notices", err)
+}
+
+// PruneNotices looks at up to limit messages after the one with an ID, oldest
+// first, and removes those that were stored and done before a time. What waits
+// stays, and so does what announces a plan that still stands: whether its notice
+// was given is asked until it ends. next is where to go on; empty: no older ones are
+// left. It is no change: no feed, no audit entry.
+func (tx *Tx) PruneNotices(after token.ID, before time.Time, limit int) (removed int, next token.ID, err error) {
+	if err := tx.ready(); err != nil {
+		return 0, "", err
+	}
+	last := db.NoticeAfterRow{ID: aboveAllIDs}
+	switch row, err := tx.q.NoticeAfter(tx.ctx, db.NoticeAfterParams{After: string(after), Skip: int64(limit - 1)}); {
+	case errors.Is(err, pgx.ErrNoRows): // fewer than that: all of them
+	case err != nil:
+		return 0, "", tx.explain("prune notices", err)
+	default:
+		last = row
+		// IDs are in the order of their making, so that all further ones are younger.
+		if loadTime(row.CreatedAt).Before(before) {
+			next = token.ID(row.ID)
+		}
+	}
+	n, err := tx.q.DeleteDoneNotices(tx.ctx, db.DeleteDoneNoticesParams{After: string(after), Last: last.ID, Before: storedTime(before)})
+	return int(n), next, tx.explain("prune notices", err)
 }

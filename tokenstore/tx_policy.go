@@ -2,7 +2,10 @@ package tokenstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore/internal/db"
@@ -67,4 +70,35 @@ func (tx *Tx) PutPolicy(p *token.Policy) error {
 	p.Version = version
 	tx.note(PolicyKind, p.Name, version, false)
 	return nil
+}
+
+// DeletePolicy removes a policy: ErrConflict when it has another version, is gone,
+// or rules an account. A policy that is put under the name later goes on from its
+// version.
+func (tx *Tx) DeletePolicy(p *token.Policy) error {
+	if err := tx.ready(); err != nil {
+		return err
+	}
+	switch n, err := tx.AccountsUnderPolicy(p.Name); {
+	case err != nil:
+		return err
+	case n > 0:
+		return fmt.Errorf("delete a policy: it rules accounts: %w", ErrConflict)
+	}
+	version, err := tx.q.DeletePolicy(tx.ctx, db.DeletePolicyParams{Name: p.Name, Version: p.Version})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("delete a policy: it has another version: %w", ErrConflict)
+	}
+	if err != nil {
+		return tx.explain("delete a policy", err)
+	}
+	p.Version = version
+	tx.note(PolicyKind, p.Name, version, false)
+	return nil
+}
+
+// AccountsUnderPolicy counts the accounts that a policy rules.
+func (tx *Tx) AccountsUnderPolicy(name string) (int, error) {
+	n, err := tx.q.AccountsUnderPolicy(tx.ctx, db.AccountsUnderPolicyParams{Policy: name})
+	return int(n), tx.explain("count accounts", err)
 }

@@ -148,3 +148,18 @@ func (tx *Tx) Gaps() ([]token.Gap, error) {
 	}
 	return gaps, nil
 }
+
+// GapEnds gives, of each run that reported gaps, when the last of them ended.
+func (tx *Tx) GapEnds() (map[token.ID]time.Time, error) {
+	rows, err := tx.q.ListGaps(tx.ctx)
+	if err != nil {
+		return nil, tx.explain("list gaps", err)
+	}
+	ends := map[token.ID]time.Time{}
+	for _, row := range rows {
+		if id, to := token.ID(row.RunID), loadTime(row.ToAt); to.After(ends[id]) {
+			ends[id] = to
+		}
+	}
+	return ends, nil
+}

@@ -50,13 +50,9 @@ func (tx *Tx) subjects(p db.ListSubjectsParams) ([]Subject, error) {
 	if err != nil || len(rows) == 0 {
 		return nil, tx.explain("read the tokens", err)
 	}
-	policies, err := tx.Policies()
+	byName, err := tx.policiesOf(rows)
 	if err != nil {
 		return nil, err
-	}
-	byName := make(map[string]*token.Policy, len(policies))
-	for i := range policies {
-		byName[policies[i].Name] = &policies[i]
 	}
 	list := make([]Subject, len(rows))
 	at := make(map[string]*Subject, len(rows))
@@ -67,6 +63,30 @@ func (tx *Tx) subjects(p db.ListSubjectsParams) ([]Subject, error) {
 		at[rows[i].ID] = &list[i]
 	}
 	return list, tx.completeSubjects(at, rows[0].ID, rows[len(rows)-1].ID)
+}
+
+// policiesOf reads the policies of tokens, and only those: to read one costs as much
+// as to read many tokens.
+func (tx *Tx) policiesOf(tokens []db.ListSubjectsRow) (map[string]*token.Policy, error) {
+	byName := map[string]*token.Policy{}
+	for i := range tokens {
+		byName[tokens[i].Policy] = nil
+	}
+	rows, err := tx.q.ListPolicies(tx.ctx)
+	if err != nil {
+		return nil, tx.explain("list policies", err)
+	}
+	for _, row := range rows {
+		if _, wanted := byName[row.Name]; !wanted {
+			continue
+		}
+		p, err := loadPolicy(row.Name, row.Rules, row.ManagedBy, row.Version)
+		if err != nil {
+			return nil, tx.damaged("list policies", err)
+		}
+		byName[row.Name] = &p
+	}
+	return byName, nil
 }
 
 func loadSubject(row *db.ListSubjectsRow, policies map[string]*token.Policy, s *Subject) error {
@@ -80,17 +100,19 @@ func loadSubject(row *db.ListSubjectsRow, policies map[string]*token.Policy, s *
 		return err
 	}
 	s.Token = &t
-	s.Account = &token.Account{ID: t.AccountID, Policy: row.Policy, Disabled: row.AccountDisabled != 0}
+	s.Account = &token.Account{ID: t.AccountID, Policy: row.Policy, Disabled: row.AccountDisabled != 0, TokensOff: row.AccountTokensOff != 0}
 	enabled := loadTime(row.AccountEnabledAt)
 	if s.Policy = policies[row.Policy]; s.Policy == nil {
 		return errors.New("its policy is missing")
 	}
 	if row.UserID != nil {
-		if row.UserDisabled == nil || row.UserEnabledAt == nil {
+		if row.UserDisabled == nil || row.UserTokensOff == nil || row.UserEnabledAt == nil || row.RoleTokensOff == nil || row.RoleEnabledAt == nil {
 			return errors.New("its user is missing")
 		}
-		s.User = &token.User{ID: t.UserID, AccountID: t.AccountID, Disabled: *row.UserDisabled != 0}
-		enabled = latest(enabled, loadTime(*row.UserEnabledAt))
+		s.User = &token.User{ID: t.UserID, AccountID: t.AccountID, Disabled: *row.UserDisabled != 0, TokensOff: *row.UserTokensOff != 0}
+		// What is switched off for the role is switched off for the user.
+		s.User.TokensOff = s.User.TokensOff || *row.RoleTokensOff != 0
+		enabled = latest(enabled, latest(loadTime(*row.UserEnabledAt), loadTime(*row.RoleEnabledAt)))
 	}
 	if row.ObservedFrom != nil {
 		s.History, err = loadHistory(&db.History{
@@ -144,6 +166,9 @@ func (tx *Tx) completeSubjects(at map[string]*Subject, first, last string) error
 		s.Secrets = append(s.Secrets, secret)
 	}
 	if len(secrets) > 0 {
+		if err := tx.addRotations(at, first, last); err != nil {
+			return err
+		}
 		previous, err := tx.q.PreviousUsesBetween(tx.ctx, db.PreviousUsesBetweenParams{First: first, Last: last})
 		if err != nil {
 			return tx.explain("read the use of previous secrets", err)
@@ -166,6 +191,43 @@ func (tx *Tx) completeSubjects(at map[string]*Subject, first, last string) error
 		if s := at[string(p.TokenID)]; s != nil {
 			s.Plans = append(s.Plans, p)
 			s.Notices = append(s.Notices, p.Notice)
+		}
+	}
+	return nil
+}
+
+// addRotations adds what the previous secrets are to be judged with: the secrets that
+// took their place, and how the rotations end.
+func (tx *Tx) addRotations(at map[string]*Subject, first, last string) error {
+	newest, err := tx.q.NewestSecretsBesidePrevious(tx.ctx, db.NewestSecretsBesidePreviousParams{First: first, Last: last})
+	if err != nil {
+		return tx.explain("read the tokens' newest secrets", err)
+	}
+	for _, row := range newest {
+		s := at[row.TokenID]
+		if s == nil {
+			continue
+		}
+		secret, err := loadSecret(db.ListSecretsRow{
+			ID: row.ID, TokenID: row.TokenID, Last4: row.Last4, Status: row.Status, CreatedAt: row.CreatedAt,
+			ExpiresAt: row.ExpiresAt, RetryUntil: row.RetryUntil, FirstUsed: row.FirstUsed,
+		})
+		if err != nil {
+			return tx.damaged("read secret "+row.ID, err)
+		}
+		s.Secrets = append(s.Secrets, secret)
+	}
+	rotations, err := tx.q.RotationsBetween(tx.ctx, db.RotationsBetweenParams{First: first, Last: last})
+	if err != nil {
+		return tx.explain("read the tokens' rotations", err)
+	}
+	for i := range rotations {
+		s := at[rotations[i].TokenID]
+		if s == nil {
+			continue
+		}
+		if s.Rotation, err = loadRotation(&rotations[i]); err != nil {
+			return tx.damaged("read the rotation of token "+rotations[i].TokenID, err)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ func loadUser(row db.User) (token.User, error) {
 		Role:          row.Role,
 		BusinessUnits: units,
 		Disabled:      row.Disabled != 0,
+		TokensOff:     row.TokensOff != 0,
 		CreatedAt:     loadTime(row.CreatedAt),
 		EnabledAt:     loadTime(row.EnabledAt),
 		UpdatedAt:     loadTime(row.UpdatedAt),
@@ -85,6 +86,7 @@ func (tx *Tx) InsertUser(u *token.User) error {
 		Role:          u.Role,
 		BusinessUnits: units,
 		Disabled:      storedFlag(u.Disabled),
+		TokensOff:     storedFlag(u.TokensOff),
 		EnabledAt:     storedTime(u.EnabledAt),
 		CreatedAt:     storedTime(u.CreatedAt),
 		UpdatedAt:     storedTime(u.UpdatedAt),
@@ -125,6 +127,7 @@ func (tx *Tx) UpdateUser(u *token.User) error {
 		Role:          u.Role,
 		BusinessUnits: units,
 		Disabled:      storedFlag(u.Disabled),
+		TokensOff:     storedFlag(u.TokensOff),
 		EnabledAt:     storedTime(u.EnabledAt),
 		UpdatedAt:     storedTime(u.UpdatedAt),
 	})

@@ -99,7 +99,7 @@ func (w *World) ask(n *node, s *subject, scope int, at time.Time) {
 	}
 	n.journal = append(n.journal, r)
 	s.requests = append(s.requests, r)
-	w.Figures.Requests++
+	w.count(Requests)
 }
 
 // allows is what a gate asks: may this grant do that.

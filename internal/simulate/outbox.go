@@ -17,10 +17,16 @@ import (
 type Outbox struct {
 	NewID      func(prefix string) (token.ID, error)
 	Recipients []string // none: there is no channel
+	// Told, if set, hears of every message that is written, also in transactions
+	// that come to nothing.
+	Told func(*notify.Message)
 }
 
 // Tell implements lifecycle.Teller.
 func (o *Outbox) Tell(tx *tokenstore.Tx, m notify.Message) error {
+	if o.Told != nil {
+		o.Told(&m)
+	}
 	for _, to := range o.Recipients {
 		id, err := o.NewID("ntc")
 		if err != nil {

@@ -3,7 +3,6 @@ package simulate
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,23 +11,11 @@ import (
 	"github.com/sallyport/sallyport/tokenstore"
 )
 
-// every are the ways in which people use tokens, some of them just before or after
-// something would happen.
-var every = []func(*rand.Rand) time.Duration{
-	about(day), about(7 * day), about(30 * day), about(12 * day),
-	exactly(45 * day), exactly(38 * day), exactly(44*day + 23*time.Hour), exactly(45*day + time.Hour), exactly(29*day + 12*time.Hour),
-	about(60 * day), about(47 * day), exactly(14 * day), exactly(3 * day),
-}
-
-func about(d time.Duration) func(*rand.Rand) time.Duration {
-	return func(r *rand.Rand) time.Duration { return d/2 + time.Duration(r.Int64N(int64(d))) }
-}
-
-// exactly is within two minutes.
-func exactly(d time.Duration) func(*rand.Rand) time.Duration {
-	return func(r *rand.Rand) time.Duration {
-		return d + time.Duration(r.Int64N(int64(4*time.Minute))) - 2*time.Minute
-	}
+// regret is that somebody wants to have back what was taken.
+type regret struct {
+	at   time.Time
+	of   *subject
+	kind token.ActionKind
 }
 
 func (w *World) newToken(ctx context.Context) error {
@@ -57,13 +44,16 @@ func (w *World) newToken(ctx context.Context) error {
 		id: issued.Token.Token.ID, secret: issued.Token.Current.ID, account: a, created: w.storeNow(),
 		seen: seen{state: token.Active, grant: issued.Token.Token.Grant, enabled: true, expiry: issued.Token.Expires},
 	}
-	if !w.chance(0.25) { // a quarter is never used
+	if !w.chance(w.profile.Idle) {
 		for range 1 + w.r.IntN(3) {
-			h := habit{scope: w.r.IntN(len(w.scopes)), every: every[w.r.IntN(len(every))]}
+			h := habit{scope: w.r.IntN(len(w.scopes)), every: w.profile.habit(w.r)}
 			h.next = w.now.Add(h.every(w.r))
 			s.habits = append(s.habits, h)
 		}
 	}
+	// Sooner or later nobody needs it any more, which nobody says.
+	s.until = w.now.Add(time.Duration(min(w.r.ExpFloat64(), 30) * float64(3*365*day)))
+	w.count(Made)
 	w.subjects = append(w.subjects, s)
 	w.byID[s.id] = s
 	return nil
@@ -74,29 +64,74 @@ func (w *World) act(ctx context.Context) error {
 	if w.leap != 0 {
 		return nil
 	}
-	live := 0
-	for _, s := range w.subjects {
-		if s.state == token.Active || s.state == token.Disabled {
-			live++
-		}
-	}
-	for ; live < w.Tokens; live++ {
+	for live := w.live(); live < w.wanted(); live++ {
 		if err := w.newToken(ctx); err != nil {
 			return err
 		}
 	}
 	w.subjects = slices.DeleteFunc(w.subjects, func(s *subject) bool {
-		return (s.state == token.Deleted || s.state == token.Revoked) && len(s.requests) == 0 && w.chance(0.01)
+		last := len(s.requests) - 1
+		gone := s.purged || s.state == token.Revoked && (last < 0 || s.requests[last].at.Before(w.now.Add(-150*day)))
+		if gone {
+			s.requests = nil
+		}
+		return gone
 	})
-	if !w.chance(0.3) {
+	if err := w.regret(ctx); err != nil {
+		return err
+	}
+	if err := w.reopen(ctx); err != nil {
+		return err
+	}
+	if !w.chance(0.3) || len(w.subjects) == 0 {
 		return w.follow()
 	}
-	err := w.change(ctx, w.subjects[w.r.IntN(len(w.subjects))])
-	var refused *authority.Error
-	if err != nil && !errors.As(err, &refused) {
+	if err := unlessRefused(w.change(ctx, w.subjects[w.r.IntN(len(w.subjects))])); err != nil {
 		return err
 	}
 	return w.follow()
+}
+
+// unlessRefused drops the error of a change that was judged and refused.
+func unlessRefused(err error) error {
+	var refused *authority.Error
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
+}
+
+// regret has back what people miss, where it can be had.
+func (w *World) regret(ctx context.Context) error {
+	kept := w.regrets[:0]
+	for _, r := range w.regrets {
+		var err error
+		switch {
+		case r.at.After(w.now):
+			kept = append(kept, r)
+		case r.kind == token.DeleteUnused:
+			err = w.restore(ctx, r.of)
+		default:
+			err = w.undo(ctx, r.of)
+		}
+		if err := unlessRefused(err); err != nil {
+			return err
+		}
+	}
+	w.regrets = kept
+	return w.follow()
+}
+
+// reopen switches accounts on again after some weeks.
+func (w *World) reopen(ctx context.Context) error {
+	for _, a := range w.accounts {
+		if a.disabled && w.over(20*day) {
+			if err := unlessRefused(w.toggle(ctx, a)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // change is one thing that people do to a token or its account. What is refused is
@@ -118,11 +153,9 @@ func (w *World) change(ctx context.Context, s *subject) (err error) {
 			s.exempt = until
 		}
 	case 4, 5:
-		return w.restore(ctx)
+		return w.restoreAny(ctx)
 	case 6:
-		if _, err = w.people.UndoDowngrade(ctx, operator, s.id, true); err == nil {
-			s.levelAt = w.storeNow()
-		}
+		return w.undo(ctx, s)
 	case 7:
 		name := "weekly export"
 		_, err = w.people.EditToken(ctx, operator, s.id, s.version, authority.Edit{Name: &name, Confirm: true})
@@ -154,7 +187,16 @@ func (w *World) change(ctx context.Context, s *subject) (err error) {
 	return err
 }
 
-func (w *World) restore(ctx context.Context) error {
+func (w *World) undo(ctx context.Context, s *subject) error {
+	_, err := w.people.UndoDowngrade(ctx, operator, s.id, true)
+	if err == nil {
+		s.levelAt = w.storeNow()
+		w.count(Undone)
+	}
+	return err
+}
+
+func (w *World) restoreAny(ctx context.Context) error {
 	var gone []*subject
 	for _, s := range w.subjects {
 		if s.state == token.Deleted {
@@ -164,10 +206,14 @@ func (w *World) restore(ctx context.Context) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	s := gone[w.r.IntN(len(gone))]
+	return w.restore(ctx, gone[w.r.IntN(len(gone))])
+}
+
+func (w *World) restore(ctx context.Context, s *subject) error {
 	_, err := w.people.RestoreToken(ctx, operator, s.id, time.Time{}, true)
 	if err == nil {
 		s.enabledAt = w.storeNow()
+		w.count(Restored)
 	}
 	return err
 }
@@ -212,6 +258,7 @@ func (w *World) changePolicies(ctx context.Context) error {
 		return err
 	}
 	w.policyAt = w.now
+	w.count(PolicyChanged)
 	return w.store.Read(ctx, func(tx *tokenstore.Tx) error {
 		for _, s := range w.subjects {
 			if err := w.look(tx, s); err != nil {

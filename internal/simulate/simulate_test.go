@@ -2,8 +2,8 @@ package simulate_test
 
 import (
 	"context"
-	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,23 +11,48 @@ import (
 	"github.com/sallyport/sallyport/internal/simulate"
 )
 
-// I1, I4, I7, I10 and L1 to L10: whole fleets for years, with all faults on. The
-// long run is make simulate.
+// I1, I4, I7, I10 and L1 to L10: whole fleets for years, with all faults on, each of
+// which strikes in each of them. The long run is make simulate.
 func TestFleetsLiveForYearsAndNoRuleIsBroken(t *testing.T) {
-	for seed := uint64(1); seed <= 4; seed++ {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			t.Parallel()
-			w, err := simulate.New(t.Context(), simulate.Config{Seed: seed, Dir: memory(t), Tokens: 60, Days: 400})
-			require.NoError(t, err)
-			defer func() { require.NoError(t, w.Close()) }()
-			require.NoError(t, w.Run(context.Background()))
-			require.Empty(t, w.Violations)
-			f := w.Figures
-			require.NotZero(t, f.Calm)
-			require.NotZero(t, f.Deletions)
-			require.NotZero(t, f.Downgrades)
-			t.Logf("%+v", f)
-		})
+	small := func(p simulate.Profile, tokens, days int) simulate.Profile {
+		p.Tokens, p.Days, p.Storm = tokens, days, [2]int{days / 2, days / 2}
+		return p
+	}
+	var (
+		mu  sync.Mutex
+		all simulate.Figures
+	)
+	t.Run("fleets", func(t *testing.T) {
+		for seed, p := range []simulate.Profile{
+			small(simulate.Calm(), 40, 400),
+			small(simulate.Stormy(), 30, 240),
+			small(simulate.Brief(), 24, 90),
+		} {
+			t.Run(p.Name, func(t *testing.T) {
+				t.Parallel()
+				w, err := simulate.New(t.Context(), simulate.Config{Seed: uint64(seed), Dir: memory(t), Profile: p, Drill: true})
+				require.NoError(t, err)
+				defer func() { require.NoError(t, w.Close()) }()
+				require.NoError(t, w.Run(context.Background()))
+				t.Logf("%+v", w.Figures)
+				require.Empty(t, w.Violations)
+				for _, fault := range []simulate.Count{
+					simulate.Crashed, simulate.PowerLost, simulate.DiskLost, simulate.Stopped, simulate.CutOff, simulate.ClockSet, simulate.Leapt,
+					simulate.MailDown, simulate.MailRefused, simulate.Raised, simulate.Paused, simulate.Killed, simulate.Twice, simulate.Interleaved,
+				} {
+					require.NotZero(t, w.Figures.Counts[fault], fault)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				all.Add(w.Figures)
+			})
+		}
+	})
+	for _, c := range []simulate.Count{
+		simulate.Announced, simulate.CalledOff + ": used", simulate.CalledOff + ": blind",
+		simulate.Downgraded, simulate.Deleted, simulate.Expired, simulate.Purged, simulate.Restored, simulate.Lulls,
+	} {
+		require.NotZero(t, all.Counts[c], c)
 	}
 }
 

@@ -109,42 +109,75 @@ func (w *World) look(tx *tokenstore.Tx, s *subject) error {
 // hold judges one entry of the audit log. s is still as it was before.
 func (w *World) hold(tx *tokenstore.Tx, s *subject, e *tokenstore.AuditEntry) error {
 	switch authority.Verb(e.Verb) {
+	case authority.VerbScheduleToken:
+		w.count(Announced)
+	case authority.VerbUnschedule:
+		return w.noteCause(tx, e)
 	case authority.VerbDowngradeToken:
-		w.Figures.Downgrades++
+		w.count(Downgraded)
+		s.narrowedAt = w.now
 		return w.judge(tx, s, e, token.Downgrade)
 	case authority.VerbDeleteUnused:
-		w.Figures.Deletions++
+		w.count(Deleted)
 		return w.judge(tx, s, e, token.DeleteUnused)
 	case authority.VerbDeleteExpired:
-		w.Figures.Expired++
+		w.count(Expired)
 		p := w.policyOf(s)
 		if s.expiry.IsZero() || e.At.Add(time.Second).Before(s.expiry.Add(p.DeleteExpiredAfter)) {
 			w.violated("L3", "token %s was deleted before it was expired for long enough", s.id)
 		}
 	case authority.VerbPutBackToken:
-		w.Figures.PutBack++
+		w.count(PutBack)
+		s.narrowedAt = w.now // or widened again
 		return w.judgePutBack(tx, s, e)
 	case authority.VerbPurgeToken:
-		w.Figures.Purged++
+		w.count(Purged)
 		if s.state != token.Deleted {
 			w.violated("L5", "token %s was purged while it was %s", s.id, s.state)
 		}
+		s.purged = true
 	default:
 	}
 	return nil
 }
 
-func (w *World) judge(tx *tokenstore.Tx, s *subject, e *tokenstore.AuditEntry, kind token.ActionKind) error {
+// noteCause counts why a notice was called off.
+func (w *World) noteCause(tx *tokenstore.Tx, e *tokenstore.AuditEntry) error {
+	ev, err := evidenceOf(e)
+	if err != nil || ev == nil {
+		w.violated("I7", "a notice for token %s was called off without evidence", e.Target)
+		return nil
+	}
+	plan, err := tx.Plan(ev.Notice.ID)
+	if err != nil {
+		return err
+	}
+	w.count(CalledOff + ": " + Count(plan.Outcome))
+	return nil
+}
+
+func evidenceOf(e *tokenstore.AuditEntry) (*token.Evidence, error) {
 	var after struct {
 		Evidence *token.Evidence `json:"evidence"`
 	}
-	if err := json.Unmarshal(e.After, &after); err != nil || after.Evidence == nil {
+	err := json.Unmarshal(e.After, &after)
+	return after.Evidence, err
+}
+
+func (w *World) judge(tx *tokenstore.Tx, s *subject, e *tokenstore.AuditEntry, kind token.ActionKind) error {
+	ev, err := evidenceOf(e)
+	if err != nil || ev == nil {
 		w.violated("I7", "%s of token %s has no evidence", kind, s.id)
 		return nil
 	}
-	ev, p := after.Evidence, w.policyOf(s)
+	p := w.policyOf(s)
 	a := &act{token: s, kind: kind, at: e.At, true: w.now, before: s.grant, until: e.At.Add(p.RestoreWindow)}
 	w.acts = append(w.acts, a)
+	if w.chance(0.1) {
+		// Somebody misses it, in time or a little too late.
+		after := time.Duration(w.r.Float64() * 1.1 * float64(p.RestoreWindow))
+		w.regrets = append(w.regrets, regret{at: w.now.Add(after), of: s, kind: kind})
+	}
 
 	if s.state != token.Active || !s.enabled {
 		w.violated("L1/L2", "%s of token %s, which was not active", kind, s.id)
@@ -217,7 +250,7 @@ func (w *World) judgeUse(a *act, ev *token.Evidence) {
 		}
 	}
 	if len(a.wrong) > 0 {
-		w.Figures.Late++
+		w.count(Late)
 	}
 }
 
@@ -367,7 +400,9 @@ func (w *World) progress(calm time.Time) {
 				}
 				busy = busy || w.longestPause(s, name, since) < p.DowngradeUnused-p.Notice-3*day
 			}
-			if idle > 0 && busy {
+			// What was narrowed a window ago or less holds its level for too short a time
+			// to be narrowed again (L1).
+			if idle > 0 && busy && !s.narrowedAt.After(calm) {
 				w.violated("progress", "token %s has scopes that were not used for %s (%s)", s.id, w.now.Sub(calm), w.explain(s))
 			}
 		default:

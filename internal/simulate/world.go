@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/authority"
 	"github.com/sallyport/sallyport/lifecycle"
+	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 	"github.com/sallyport/sallyport/tokenstore/sqlite"
@@ -20,47 +21,17 @@ const day = 24 * time.Hour
 
 // Config says what is simulated.
 type Config struct {
-	Seed   uint64
-	Dir    string // for the store; it is best in memory
-	Tokens int    // how many there are at a time
-	Days   int
-}
-
-// Figures are what a run came to.
-type Figures struct {
-	TokenYears                                            float64
-	Requests, Passes, Killed, Interleaved, Crashes        int
-	Downgrades, Deletions, Expired, Purged, PutBack, Late int
-	Notices, Held, Calm, Restarted                        int
-}
-
-// Add adds up the figures of runs.
-func (f *Figures) Add(o Figures) {
-	f.TokenYears += o.TokenYears
-	for _, p := range [][2]*int{
-		{&f.Requests, &o.Requests},
-		{&f.Passes, &o.Passes},
-		{&f.Killed, &o.Killed},
-		{&f.Interleaved, &o.Interleaved},
-		{&f.Crashes, &o.Crashes},
-		{&f.Downgrades, &o.Downgrades},
-		{&f.Deletions, &o.Deletions},
-		{&f.Expired, &o.Expired},
-		{&f.Purged, &o.Purged},
-		{&f.PutBack, &o.PutBack},
-		{&f.Late, &o.Late},
-		{&f.Notices, &o.Notices},
-		{&f.Held, &o.Held},
-		{&f.Calm, &o.Calm},
-		{&f.Restarted, &o.Restarted},
-	} {
-		*p[0] += *p[1]
-	}
+	Seed    uint64
+	Dir     string // for the store; it is best in memory
+	Profile Profile
+	// Drill lets every fault strike once in the first weeks, also where it is rare.
+	Drill bool
 }
 
 // World is one fleet.
 type World struct {
 	Config
+	profile    *Profile
 	Figures    Figures
 	Violations []Violation
 
@@ -73,6 +44,10 @@ type World struct {
 	leaptAt    time.Time     // when it last was
 	leaptBy    time.Duration
 	skewedAt   time.Time
+	failedAt   time.Time     // when it was last asked what fails
+	passed     time.Duration // since the time before
+	drill      []Count       // that is still to come
+	drilled    time.Time
 
 	store  *sqlite.Store
 	ring   *tokenstore.Ring
@@ -94,9 +69,14 @@ type World struct {
 	heard      int64 // the last audit entry that was read
 	liveBefore int
 	raised     int
+	held       int       // by the allowance, at the last pass
 	mailUntil  time.Time // down
+	pause      time.Duration
 	calm       bool
-	marks      []mark
+	tidied     time.Time
+	dues       []due
+	edge       *subject // whose date has come with this step
+	regrets    []regret
 }
 
 // account is a customer and what is known of it.
@@ -117,9 +97,19 @@ type subject struct {
 	created   time.Time
 	enabledAt time.Time
 	levelAt   time.Time // when a person last gave it permissions
-	exempt    time.Time
-	habits    []habit
-	requests  []*request
+	// narrowedAt is when the lifecycle last changed them.
+	narrowedAt time.Time
+	exempt     time.Time
+	habits     []habit
+	until      time.Time // when nobody needs it any more
+	purged     bool
+	requests   []*request
+}
+
+// due is a date that was announced to the owners of a token.
+type due struct {
+	at time.Time
+	of token.ID
 }
 
 // habit is what somebody does with a token again and again.
@@ -143,8 +133,13 @@ func New(ctx context.Context, c Config) (*World, error) {
 		Config: c, r: rand.New(rand.NewPCG(c.Seed, 1)), random: rand.NewChaCha8(key),
 		start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
 		byID:  map[token.ID]*subject{}, given: map[token.ID]*given{}, bucket: day,
+		Figures: Figures{Counts: map[Count]int{}},
 	}
-	w.now = w.start
+	w.profile = &w.Config.Profile
+	w.now, w.failedAt, w.drilled, w.tidied = w.start, w.start, w.start, w.start
+	if c.Drill {
+		w.drill = drills
+	}
 	var err error
 	if w.ring, err = tokenstore.NewRing(w.random); err != nil {
 		return nil, err
@@ -156,7 +151,7 @@ func New(ctx context.Context, c Config) (*World, error) {
 		return nil, err
 	}
 	w.people = w.authority(w.store)
-	w.outbox = &Outbox{NewID: w.newID, Recipients: []string{"ada@example.com", "bob@example.com"}}
+	w.outbox = &Outbox{NewID: w.newID, Recipients: []string{"ada@example.com", "bob@example.com"}, Told: w.expect}
 	if err := w.settleIn(ctx); err != nil {
 		return nil, errors.Join(err, w.store.Close())
 	}
@@ -199,8 +194,8 @@ func (w *World) settleIn(ctx context.Context) error {
 	if err := w.declare(ctx); err != nil {
 		return err
 	}
-	for i := range 4 {
-		p := w.policies[i%len(w.policies)].Name
+	for _, i := range w.profile.Accounts {
+		p := w.policies[i].Name
 		a, err := w.people.CreateAccount(ctx, operator, authority.NewAccount{Name: "Castle Supplies", Policy: p})
 		if err != nil {
 			return err
@@ -215,12 +210,19 @@ func (w *World) settleIn(ctx context.Context) error {
 			return err
 		}
 	}
-	for range w.Tokens {
+	for range w.wanted() {
 		if err := w.newToken(ctx); err != nil {
 			return err
 		}
 	}
 	return w.follow()
+}
+
+// wanted is how many tokens there are to be: the fleet fills up in some months, so
+// that not all windows end on one day.
+func (w *World) wanted() int {
+	full := 0.25 + w.now.Sub(w.start).Hours()/24/120
+	return int(min(1, full) * float64(w.profile.Tokens))
 }
 
 // drawPolicies takes the windows that vendors have, and in some fleets short ones.
@@ -233,12 +235,12 @@ func (w *World) drawPolicies() []token.Policy {
 	}
 	list := []token.Policy{
 		make("usual", 45*day, 45*day, 7*day, 30*day),
-		make("strict", 30*day, 14*day, 7*day, 10*day),
+		make("strict", 30*day, 14*day, 7*day, 25*day),
 		make("narrowing", 0, 30*day, 7*day, 30*day),
 		make("mortal", 45*day, 45*day, 7*day, 30*day),
 	}
-	list[3].MaxLifetime, list[3].DeleteExpiredAfter = 180*day, time.Duration(w.r.IntN(2))*10*day
-	if w.Seed%4 == 3 {
+	list[3].MaxLifetime, list[3].DeleteExpiredAfter = 270*day, time.Duration(w.r.IntN(2))*10*day
+	if w.profile.Short {
 		list[1] = make("strict", 3*day, 2*day, 12*time.Hour, 2*day)
 		w.bucket = time.Hour // a 45th of the shortest window, as a whole part of a day
 	}
@@ -260,12 +262,13 @@ func (w *World) policyOf(s *subject) *token.Policy {
 
 // Run lets the time pass. It ends early when a rule was broken.
 func (w *World) Run(ctx context.Context) error {
-	end := w.start.Add(time.Duration(w.Days) * day)
+	end := w.start.Add(time.Duration(w.profile.Days) * day)
 	for w.now.Before(end) && len(w.Violations) == 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.storm(ctx, time.Duration(40+w.r.IntN(120))*day, end); err != nil {
+		least, most := w.profile.Storm[0], w.profile.Storm[1]
+		if err := w.storm(ctx, time.Duration(least+w.r.IntN(most-least+1))*day, end); err != nil {
 			return err
 		}
 		if len(w.Violations) > 0 || !w.now.Before(end) {
@@ -305,11 +308,54 @@ func (w *World) storm(ctx context.Context, length time.Duration, end time.Time) 
 	return nil
 }
 
+// stride is how far it is to the next step. What takes longer than a scheduler
+// trusts is stepped through in hours; else some steps end at a date that was
+// announced, where a second decides.
 func (w *World) stride() time.Duration {
-	if w.bucket < day {
-		return []time.Duration{20 * time.Minute, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour}[w.r.IntN(4)]
+	w.edge = nil
+	if w.pause > 0 {
+		d := w.pause
+		w.pause = 0
+		return d
 	}
-	return []time.Duration{time.Hour, 8 * time.Hour, 24 * time.Hour, 24 * time.Hour}[w.r.IntN(4)]
+	if w.leap != 0 {
+		return []time.Duration{time.Hour, 3 * time.Hour, 8 * time.Hour}[w.r.IntN(3)]
+	}
+	d := w.profile.Strides[w.r.IntN(len(w.profile.Strides))]
+	if w.chance(0.3) {
+		return w.toDate(d)
+	}
+	return d
+}
+
+// toDate is the way to the last announced date before a stride is over, give or
+// take a few seconds, or up to some minutes later: by the clocks of all gateways it
+// must be over.
+func (w *World) toDate(d time.Duration) time.Duration {
+	kept := w.dues[:0]
+	var last due
+	for _, at := range w.dues {
+		if at.at.Before(w.now.Add(time.Minute)) {
+			continue
+		}
+		kept = append(kept, at)
+		if !at.at.After(w.now.Add(d)) && at.at.After(last.at) {
+			last = at
+		}
+	}
+	w.dues = kept
+	if last.at.IsZero() {
+		return d
+	}
+	w.edge = w.byID[last.of]
+	return last.at.Sub(w.now) + time.Duration(w.r.IntN([]int{10, 240}[w.r.IntN(2)])-4)*time.Second
+}
+
+// expect notes what people are told is to come.
+func (w *World) expect(m *notify.Message) {
+	if !m.Facts.Due.IsZero() && len(w.dues) < 4*w.profile.Tokens {
+		w.dues = append(w.dues, due{m.Facts.Due, m.TokenID})
+	}
 }
 
 // lull is a time in which nothing goes wrong and nobody changes anything, at the
@@ -318,21 +364,29 @@ func (w *World) lull(ctx context.Context) error {
 	if err := w.repair(); err != nil {
 		return err
 	}
-	w.calm = true
+	w.calm, w.edge = true, nil
 	since := w.now
-	for range 45 + 7 + 18 {
-		if err := w.step(ctx, day); err != nil || len(w.Violations) > 0 {
+	// Longest window, notice, and what the steps take; longer while the allowance is
+	// all that holds something back, as it may.
+	const enough, most = (45 + 10 + 18) * day, 200 * day
+	for w.now.Sub(since) < enough || w.held > 0 && w.now.Sub(since) < most {
+		d := 40 * time.Hour
+		if w.held > 0 || w.profile.Short {
+			d = day
+		}
+		if err := w.step(ctx, d); err != nil || len(w.Violations) > 0 {
 			return err
 		}
 	}
+	w.failedAt = w.now
 	restarted, err := w.blindSince(ctx, since.Add(2*day))
 	if err != nil {
 		return err
 	}
 	if restarted {
-		w.Figures.Restarted++
+		w.count(Unjudged)
 	} else {
-		w.Figures.Calm++
+		w.count(Lulls)
 		w.progress(since)
 	}
 	return w.compare()
@@ -356,18 +410,21 @@ func (w *World) blindSince(ctx context.Context, at time.Time) (bool, error) {
 func (w *World) step(ctx context.Context, d time.Duration) error {
 	from := w.now
 	w.now = w.now.Add(d)
-	w.Figures.TokenYears += float64(len(w.subjects)) * d.Hours() / 24 / 365.25
+	years := float64(w.live()) * d.Hours() / 24 / 365.25
+	if w.calm {
+		w.Figures.CalmYears += years
+	} else {
+		w.Figures.TokenYears += years
+	}
 	w.requests(from)
 	for _, n := range w.nodes {
-		if w.calm || w.chance(0.9) {
-			if err := w.drain(n); err != nil {
-				return err
-			}
+		if err := w.tell(n); err != nil {
+			return err
 		}
 	}
 	// What happens between the telling and the pass.
 	w.now = w.now.Add(time.Duration(1+w.r.IntN(3)) * time.Second)
-	if w.chance(0.3) {
+	if w.chance(0.3) || w.edge != nil && w.chance(0.5) {
 		w.requestNow()
 	}
 	passed, err := w.passes(ctx)
@@ -378,34 +435,52 @@ func (w *World) step(ctx context.Context, d time.Duration) error {
 		return err
 	}
 	w.settle(passed)
-	if w.chance(0.02) {
-		if err := w.compare(); err != nil {
-			return err
-		}
-		w.forget()
-		return w.prune(ctx)
+	if w.now.Sub(w.tidied) < 30*day {
+		return nil
+	}
+	w.tidied = w.now
+	if err := w.compare(); err != nil {
+		return err
+	}
+	w.forget()
+	return w.prune(ctx)
+}
+
+// tell lets a gateway tell what it saw, unless it is silent. One that is, or has lost
+// the store, has seen what nobody knows: best a use of the very token whose date has
+// come.
+func (w *World) tell(n *node) error {
+	silent := w.profile.Silent
+	if w.edge != nil {
+		silent += 0.3
+	}
+	if w.calm || n.connected && !w.chance(silent) {
+		return w.drain(n)
+	}
+	if w.edge != nil {
+		w.ask(n, w.edge, w.r.IntN(len(w.scopes)), w.now.Add(-time.Duration(w.r.IntN(2)*w.r.IntN(180))*time.Minute))
 	}
 	return nil
 }
 
-// prune removes copies that are done and old.
-func (w *World) prune(ctx context.Context) error {
-	w.marks = append(w.marks, mark{w.now, w.id("ntc")})
-	if w.now.Sub(w.marks[0].at) < 60*day {
-		return nil
+// live is how many tokens are active or disabled.
+func (w *World) live() int {
+	n := 0
+	for _, s := range w.subjects {
+		if s.state == token.Active || s.state == token.Disabled {
+			n++
+		}
 	}
-	before := w.marks[0].id
-	w.marks = w.marks[1:]
-	return w.store.Write(ctx, func(tx *tokenstore.Tx) error {
-		_, err := tx.PruneNotices(before, 10_000)
-		return err
-	})
+	return n
 }
 
-// mark is an ID that was made at a time.
-type mark struct {
-	at time.Time
-	id token.ID
+// prune removes copies that are done and old, sooner than a gateway does: the run is
+// to stay fast.
+func (w *World) prune(ctx context.Context) error {
+	return w.store.Write(ctx, func(tx *tokenstore.Tx) error {
+		_, _, err := tx.PruneNotices("", w.now.Add(-60*day), 10_000)
+		return err
+	})
 }
 
 // requests lets everybody do what they usually do, in the order of time at each token.
@@ -413,7 +488,7 @@ func (w *World) requests(from time.Time) {
 	for _, s := range w.subjects {
 		for i := range s.habits {
 			for h := &s.habits[i]; h.next.Before(w.now); h.next = h.next.Add(h.every(w.r)) {
-				if h.next.Before(from) {
+				if h.next.Before(from) || h.next.After(s.until) {
 					continue
 				}
 				w.ask(w.somewhere(h.next), s, h.scope, h.next)
@@ -437,19 +512,22 @@ func (w *World) somewhere(at time.Time) *node {
 func (w *World) requestNow() {
 	if len(w.subjects) > 0 {
 		s := w.subjects[w.r.IntN(len(w.subjects))]
+		if w.edge != nil {
+			s = w.edge
+		}
 		w.ask(w.somewhere(w.now), s, w.r.IntN(len(w.scopes)), w.now)
 	}
 }
 
 // passes lets schedulers pass, one or two at a time, which are killed now and then.
 func (w *World) passes(ctx context.Context) (passed bool, err error) {
-	w.liveBefore = 0
-	for _, s := range w.subjects {
-		if s.state == token.Active || s.state == token.Disabled {
-			w.liveBefore++
-		}
+	w.liveBefore = w.live()
+	n := 1
+	if w.chance(w.profile.Twice) {
+		w.count(Twice)
+		n = 2
 	}
-	for range 1 + w.r.IntN(2) {
+	for range n {
 		ok, err := w.pass(ctx, 0)
 		passed = passed || ok
 		if err != nil {
@@ -461,15 +539,18 @@ func (w *World) passes(ctx context.Context) (passed bool, err error) {
 
 func (w *World) pass(ctx context.Context, depth int) (passed bool, err error) {
 	s := &shaken{Store: w.store, left: -1, how: death(w.r.IntN(3))}
-	if !w.calm && w.chance(0.15) {
+	if !w.calm && w.chance(w.profile.Killed) {
 		s.left = w.r.IntN(8)
 	}
 	var inner error
+	// Where in the pass it is does not matter to a draw at each transaction.
+	interleaves := !w.calm && depth == 0 && w.chance(w.profile.Interleaved)
 	s.between = func() {
-		if w.calm || depth > 0 || inner != nil || !w.chance(0.02) {
+		if !interleaves || inner != nil || !w.chance(0.15) {
 			return
 		}
-		w.Figures.Interleaved++
+		interleaves = w.chance(0.3)
+		w.count(Interleaved)
 		switch w.r.IntN(3) {
 		case 0: // the other one waits
 			_, inner = w.pass(ctx, depth+1)
@@ -485,7 +566,7 @@ func (w *World) pass(ctx context.Context, depth int) (passed bool, err error) {
 	}
 	k := &lifecycle.Keeper{
 		Store: s, Authority: w.authority(s), Teller: w.outbox, NewID: w.newID,
-		Holder: w.nodes[w.r.IntN(len(w.nodes))].name, Raised: w.raised, Page: 64,
+		Holder: w.nodes[w.r.IntN(len(w.nodes))].name, Raised: w.raised, Page: []int{64, 500, 2000, 2000}[w.r.IntN(4)],
 		Alarm: func(a lifecycle.Alarm) {
 			if a.Kind == "broken" || a.Kind == "lost_use" {
 				w.violated("broken", "%s", a.Text)
@@ -493,13 +574,16 @@ func (w *World) pass(ctx context.Context, depth int) (passed bool, err error) {
 		},
 	}
 	report, err := k.Pass(ctx)
-	w.Figures.Passes++
-	w.Figures.Held += report.Held
+	w.count(Passes)
+	if report.Holder {
+		w.held = report.Held
+		w.Figures.Counts[Held] += report.Held
+	}
 	switch {
 	case inner != nil:
 		return false, inner
 	case s.dead:
-		w.Figures.Killed++
+		w.count(Killed)
 		return false, nil
 	case errors.Is(err, lifecycle.ErrLost):
 		return false, nil
@@ -523,10 +607,14 @@ func (w *World) keeper() *lifecycle.Keeper {
 func (w *World) mail(ctx context.Context) error {
 	down := !w.calm && w.now.Before(w.mailUntil)
 	accepted, err := w.outbox.Deliver(ctx, w.store, func(*tokenstore.Notice) bool {
-		return !down && (w.calm || w.chance(0.9))
+		taken := !down && (w.calm || !w.chance(w.profile.Refused))
+		if !taken && !down {
+			w.count(MailRefused)
+		}
+		return taken
 	})
 	for _, n := range accepted {
-		w.Figures.Notices++
+		w.count(Accepted)
 		if n.PlanID == "" {
 			continue
 		}

@@ -120,6 +120,8 @@ func listQueries(n int) map[string]tokenstore.TokenQuery {
 		"account without scope": {Now: now, AccountID: "acc_0000", Scope: "odd"},
 		"no such scope":         {Now: now, Scope: "nothing"},
 		"expires before":        {Now: now, ExpiresBefore: now.Add(-time.Duration(n) * time.Second / 2)},
+		"not used since":        {Now: now, LastUsedBefore: now.Add(-time.Duration(n) * time.Second / 2)},
+		"account, not used":     {Now: now, AccountID: "acc_0000", LastUsedBefore: now.Add(time.Hour)},
 		"search common name":    {Now: now, Search: "COMMON"},
 		"search rare name":      {Now: now, Search: "RARE"},
 		"search id":             {Now: now, Search: string(filledToken(n/2 + 3))},

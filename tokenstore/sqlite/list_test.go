@@ -58,6 +58,7 @@ func wanted(q *tokenstore.TokenQuery, row *tokenstore.TokenRow, p *token.Policy)
 		(q.UserID == "" || row.Token.UserID == q.UserID) &&
 		(q.Scope == "" || slices.Contains(row.Token.Grant.Scopes, q.Scope)) &&
 		(q.ExpiresBefore.IsZero() || !end.IsZero() && end.Before(q.ExpiresBefore)) &&
+		(q.LastUsedBefore.IsZero() || row.Token.CreatedAt.Before(q.LastUsedBefore)) &&
 		(q.Search == "" || string(row.Token.ID) == q.Search ||
 			strings.HasPrefix(strings.ToLower(row.Token.Name), strings.ToLower(q.Search)) ||
 			slices.ContainsFunc(row.Secrets, func(s token.SecretRecord) bool { return s.Last4 == q.Search && s.ValidAt(q.Now) }))
@@ -135,6 +136,10 @@ func TestListsFindWhatTheirFiltersSayWhicheverIndexTheyTake(t *testing.T) {
 		}
 		if random.IntN(3) == 0 {
 			q.Search = pick("common", "RARE", "r", "common 11", string(filledToken(random.IntN(listed))), "0007", "none", "n\x00ne", "\xff")
+		}
+		if random.IntN(4) == 0 {
+			// None of them was ever used, so that when it was made decides.
+			q.LastUsedBefore = end.Add(-time.Duration(random.IntN(2*listed)) * time.Second)
 		}
 		if random.IntN(4) == 0 {
 			q.ExpiresBefore = end.Add(-time.Duration(random.IntN(2*listed)) * time.Second)

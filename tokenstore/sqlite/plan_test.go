@@ -113,6 +113,12 @@ func TestNoStatementWalksOverATableOrSortsIt(t *testing.T) {
 	read(func(tx *tokenstore.Tx) error { _, _, err := tx.Users("acc_0000", tokenstore.Page{}); return err })
 	read(func(tx *tokenstore.Tx) error { _, err := tx.Secrets(filledToken(1)); return err })
 	read(func(tx *tokenstore.Tx) error { _, err := tx.SecretKeys(filledToken(1)); return err })
+	read(func(tx *tokenstore.Tx) error { _, err := tx.Rotation(filledToken(1)); return err })
+	read(func(tx *tokenstore.Tx) error {
+		_, err := tx.FirstUse(&token.SecretRecord{ID: "sec_x", TokenID: "tok_x"})
+		return err
+	})
+	read(func(tx *tokenstore.Tx) error { _, _, err := tx.GracesToStart("", 10); return err })
 	for _, q := range auditQueries() {
 		read(func(tx *tokenstore.Tx) error { _, _, err := tx.AuditEntries(q); return err })
 	}

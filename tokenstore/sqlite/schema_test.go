@@ -44,7 +44,7 @@ func TestTheSchemaIsTheOneInTestdata(t *testing.T) {
 
 // fixtures are the files that releases made, each with its ring beside it. A
 // file is never made anew once a release has gone out with it.
-var fixtures = []string{"v1", "v2", "v3"}
+var fixtures = []string{"v1", "v2", "v3", "v4"}
 
 func TestStoresThatEarlierReleasesMadeCanBeUsed(t *testing.T) {
 	if *update {
@@ -75,6 +75,7 @@ func TestStoresThatEarlierReleasesMadeCanBeUsed(t *testing.T) {
 			require.Equal(t, token.Previous, rec.Secret.Status)
 			require.Equal(t, "member", rec.Role.Name)
 			require.Equal(t, "default", rec.Policy.Name)
+			require.Equal(t, token.RotationModes(), rec.Policy.RotationModes, "nobody had chosen others")
 			require.Equal(t, ring.IDs()[0], rec.KeyID)
 
 			require.NoError(t, s.Write(t.Context(), func(tx *tokenstore.Tx) error {

@@ -73,6 +73,7 @@ type filled struct {
 	place
 	ring   *tokenstore.Ring
 	tokens []token.ID
+	users  []token.ID
 	lookup tokenstore.Lookup // of a secret that works
 }
 
@@ -88,6 +89,11 @@ func fill(t testing.TB, p place) filled {
 	user := storetest.User(account.ID)
 	storetest.MustWrite(t, s, func(tx *tokenstore.Tx) error { return tx.InsertAccount(&account) })
 	storetest.MustWrite(t, s, func(tx *tokenstore.Tx) error { return tx.InsertUser(&user) })
+	for range 5 {
+		another := storetest.User(account.ID)
+		storetest.MustWrite(t, s, func(tx *tokenstore.Tx) error { return tx.InsertUser(&another) })
+		f.users = append(f.users, another.ID)
+	}
 	for i := range 7 {
 		tok := storetest.Token(account.ID)
 		if i%2 == 1 {
@@ -135,6 +141,8 @@ func (f *filled) fillTable(t testing.TB, conn db.DBTX, table catalogue.Table) er
 			switch {
 			case c.Name == "token_id":
 				v = string(f.tokens[i])
+			case c.Name == "user_id":
+				v = string(f.users[i])
 			case c.Kind == catalogue.Text:
 				v = fmt.Sprintf("x%d ☃", i)
 			case c.Kind == catalogue.Blob:

@@ -43,6 +43,8 @@ var tables = []table{
 	{name: "acts"},
 	{name: "notices"},
 	{name: "webhooks"},
+	{name: "rotations"},
+	{name: "one_time_codes"},
 }
 
 type table struct {

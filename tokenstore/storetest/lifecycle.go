@@ -191,7 +191,7 @@ func planTests(s suite) {
 			}})
 		})
 		one := get(b, func(tx *tokenstore.Tx) (tokenstore.Subject, error) { return tx.Subject(i.token.ID) })
-		b.same([]token.SecretRecord{i.record}, one.Secrets)
+		b.same([]token.SecretRecord{i.record, record}, one.Secrets)
 		b.same(Now().Add(time.Minute), one.Use.Previous)
 		b.same(Now().Add(time.Hour), one.Use.Last)
 	})
@@ -307,12 +307,88 @@ func noticeTests(s suite) {
 		b.same(tokenstore.NoticeCounts{Waiting: Now(), States: map[tokenstore.NoticeState]int{
 			tokenstore.NoticeAccepted: 1, tokenstore.NoticeCancelled: 1, tokenstore.NoticeWaiting: 1,
 		}}, counts)
+	})
+
+	s.test("those that are done are removed once they are old, unless their plan stands", func(b *bench) {
+		holder := b.issue(b.account().ID).token.ID
+		plan := func(id token.ID, ended time.Time) {
+			b.Helper()
+			p := tokenstore.Plan{TokenID: holder, Notice: token.Notice{ID: id, Kind: token.DeleteUnused, Due: Now(), Created: Now()}}
+			require.NoError(b, b.store.Write(b.ctx, func(tx *tokenstore.Tx) error {
+				if err := tx.InsertPlan(p); err != nil || ended.IsZero() {
+					return err
+				}
+				p.EndedAt, p.Outcome = ended, "done"
+				return tx.UpdatePlan(p)
+			}))
+		}
+		plan("pln_stands", time.Time{})
+		plan("pln_ended", Now())
+		old, done := Now().Add(-100*24*time.Hour), map[int]tokenstore.NoticeState{
+			0: tokenstore.NoticeAccepted, 1: tokenstore.NoticeFailed, 2: tokenstore.NoticeCancelled, 4: tokenstore.NoticeAccepted,
+			5: tokenstore.NoticeAccepted, 6: tokenstore.NoticeAccepted, 7: tokenstore.NoticeAccepted,
+		}
+		for n := range 9 {
+			m := message(n)
+			m.PlanID, m.CreatedAt = "", old
+			switch n {
+			case 4:
+				m.PlanID = "pln_stands"
+			case 5:
+				m.PlanID = "pln_ended"
+			case 7, 8:
+				m.CreatedAt = Now()
+			}
+			put(b, m)
+		}
+		for _, n := range claim(b, "a", Now().Add(time.Hour), 9) {
+			for i, state := range done {
+				if n.ID != message(i).ID {
+					continue
+				}
+				if n.State, n.DoneAt = state, old.Add(time.Hour); i == 6 {
+					n.DoneAt = Now() // it took long
+				}
+				require.NoError(b, settle(b, n))
+			}
+		}
+		prune := func(limit int) (removed int) {
+			b.Helper()
+			for after := token.ID(""); ; {
+				require.NoError(b, b.store.Write(b.ctx, func(tx *tokenstore.Tx) error {
+					n, next, err := tx.PruneNotices(after, Now().Add(-90*24*time.Hour), limit)
+					removed += n
+					after = next
+					return err
+				}))
+				if after == "" {
+					return removed
+				}
+			}
+		}
+		left := func() (ids []token.ID) {
+			b.Helper()
+			b.read(func(tx *tokenstore.Tx) error {
+				list, _, err := tx.Notices(tokenstore.NoticeQuery{}, tokenstore.Page{})
+				for _, n := range list {
+					ids = append(ids, n.ID)
+				}
+				return err
+			})
+			return ids
+		}
+		require.Equal(b, 4, prune(2))
+		require.Equal(b, []token.ID{"ntc_08", "ntc_07", "ntc_06", "ntc_04", "ntc_03"}, left())
+		require.Zero(b, prune(100))
 		require.NoError(b, b.store.Write(b.ctx, func(tx *tokenstore.Tx) error {
-			n, err := tx.PruneNotices("ntc_99", 10)
-			require.Equal(b, 2, n)
-			return err
+			p, err := tx.Plan("pln_stands")
+			if err != nil {
+				return err
+			}
+			p.EndedAt, p.Outcome = Now(), "done"
+			return tx.UpdatePlan(p)
 		}))
-		require.Equal(b, tokenstore.NoticeWaiting, one(b, other.ID).State)
+		require.Equal(b, 1, prune(100), "its plan has ended")
 	})
 
 	s.test("are listed by account, token and state, newest first, in pages", func(b *bench) {

@@ -122,6 +122,38 @@ func listTests(s suite) {
 		require.Equal(b, []token.ID{both, byPolicy, own}, idsOf(b.list(before)))
 	})
 
+	s.test("finds what was not used since a time, to the moment (S2)", func(b *bench) {
+		account := b.account()
+		since := Now().Add(time.Hour)
+		made := func(at time.Time, uses ...time.Time) token.ID {
+			b.Helper()
+			i := b.issue(account.ID, func(t *token.Token) { t.CreatedAt = at })
+			require.NoError(b, b.store.Write(b.ctx, func(tx *tokenstore.Tx) error {
+				if err := tx.BeginRun(token.Run{ID: "run_a", Node: "node", StartedAt: Now()}); err != nil {
+					return err
+				}
+				a := token.Activity{Run: "run_a"}
+				for _, use := range uses {
+					a.Facts = append(a.Facts, token.Fact{
+						TokenID: i.token.ID, SecretID: i.record.ID, First: use, Until: use.Add(24 * time.Hour),
+						Scope: []token.Scope{{}, token.ReadScope}[len(a.Facts)%2],
+					})
+				}
+				return tx.PutActivity(a)
+			}))
+			return i.token.ID
+		}
+		never := made(Now())
+		before := made(Now(), since.Add(-time.Microsecond))
+		made(Now(), since)
+		made(Now(), Now(), since.Add(time.Hour)) // one scope not since, the other one
+		made(since)
+		q := tokenstore.TokenQuery{Now: Now(), LastUsedBefore: since}
+		require.Equal(b, []token.ID{before, never}, idsOf(b.list(q)))
+		q.Limit = 1
+		require.Equal(b, []token.ID{before, never}, idsOf(b.list(q)), "in pages")
+	})
+
 	s.test("follows every filter, alone and with others, as the model says", func(b *bench) {
 		seed := rand.Uint64()
 		b.Logf("seed %d", seed)
@@ -147,6 +179,7 @@ type model struct {
 	rows     []tokenstore.TokenRow     // with all secrets, newest first
 	accounts []token.Account
 	users    []token.User
+	used     map[token.ID]time.Time // last
 }
 
 var modelNames = []string{
@@ -154,7 +187,7 @@ var modelNames = []string{
 }
 
 func fillModel(b *bench, r *rand.Rand, tokens int) *model {
-	m := &model{policies: map[token.ID]token.Policy{}}
+	m := &model{policies: map[token.ID]token.Policy{}, used: map[token.ID]time.Time{}}
 	for n, lifetime := range []time.Duration{0, 0, time.Hour, 24 * time.Hour} {
 		p := strictPolicy()
 		p.Name, p.MaxLifetime = fmt.Sprintf("policy-%d", n), lifetime
@@ -166,6 +199,9 @@ func fillModel(b *bench, r *rand.Rand, tokens int) *model {
 	moments := func() time.Time { return Now().Add(time.Duration(r.IntN(9)-4) * 30 * time.Minute) }
 	b.write(func(tx *tokenstore.Tx) error {
 		m.rows = nil
+		if err := tx.BeginRun(token.Run{ID: "run_model", Node: "node", StartedAt: Now()}); err != nil {
+			return err
+		}
 		for range tokens {
 			n := r.IntN(len(m.accounts))
 			t := Token(m.accounts[n].ID)
@@ -177,7 +213,7 @@ func fillModel(b *bench, r *rand.Rand, tokens int) *model {
 			if r.IntN(2) == 0 {
 				t.ExpiresAt = moments()
 			}
-			t.LifetimeFrom = moments()
+			t.LifetimeFrom, t.CreatedAt = moments(), moments()
 			t.FreshOnly = r.IntN(2) == 0
 			if r.IntN(2) == 0 {
 				t.Grant = token.Grant{Access: token.Custom, Scopes: [][]string{{"a:read"}, {"a:read", "b:write"}, {"b:write"}, {"a:readx"}}[r.IntN(4)]}
@@ -197,6 +233,17 @@ func fillModel(b *bench, r *rand.Rand, tokens int) *model {
 					return err
 				}
 				row.Secrets = append(row.Secrets, s)
+				if r.IntN(2) == 0 {
+					continue
+				}
+				at := moments()
+				if at.After(m.used[t.ID]) {
+					m.used[t.ID] = at
+				}
+				fact := token.Fact{TokenID: t.ID, SecretID: s.ID, First: at, Until: at.Add(time.Minute)}
+				if err := tx.PutActivity(token.Activity{Run: "run_model", Facts: []token.Fact{fact}}); err != nil {
+					return err
+				}
 			}
 			m.rows = slices.Insert(m.rows, 0, row)
 		}
@@ -229,6 +276,9 @@ func (m *model) query(r *rand.Rand) tokenstore.TokenQuery {
 		q.ExpiresBefore = Now().Add(time.Duration(r.IntN(9)-4)*30*time.Minute + time.Duration(r.IntN(3)-1)*time.Microsecond)
 	}
 	if often() {
+		q.LastUsedBefore = Now().Add(time.Duration(r.IntN(9)-4)*30*time.Minute + time.Duration(r.IntN(3)-1)*time.Microsecond)
+	}
+	if often() {
 		name := []rune(modelNames[r.IntN(len(modelNames))])
 		q.Search = []string{
 			string(name), string(name[:1+r.IntN(len(name))]), strings.ToUpper(string(name)), "abcd", "ABCD", "aBcD",
@@ -257,6 +307,7 @@ func (m *model) answer(q tokenstore.TokenQuery) []tokenstore.TokenRow {
 			len(q.States) > 0 && !slices.Contains(q.States, state),
 			q.Scope != "" && !slices.Contains(t.Grant.Scopes, q.Scope),
 			!q.ExpiresBefore.IsZero() && (end.IsZero() || !end.Before(q.ExpiresBefore)),
+			!q.LastUsedBefore.IsZero() && (!t.CreatedAt.Before(q.LastUsedBefore) || !m.used[t.ID].Before(q.LastUsedBefore)),
 			q.Search != "" && !found(valid, q.Search):
 		default:
 			out = append(out, valid)

@@ -83,6 +83,22 @@ func masterKeyTests(s suite) {
 		require.Equal(b, []string{primary.ID}, primaries(get(b, (*tokenstore.Tx).MasterKeys)))
 	})
 
+	s.test("counts the webhooks under it, and is not deleted while there are any", func(b *bench) {
+		b.write(func(tx *tokenstore.Tx) error { return tx.PutMasterKey(masterKey("k-hooks")) })
+		w := tokenstore.Webhook{ID: "whk_key", URL: "https://example.com/key", KeyID: "k-hooks", Secret: []byte("sealed"), CreatedAt: Now(), UpdatedAt: Now()}
+		b.write(func(tx *tokenstore.Tx) error { return tx.InsertWebhook(&w) })
+		require.EqualValues(b, 1, b.masterKey("k-hooks").Webhooks)
+		require.Zero(b, b.masterKey("k-hooks").Live)
+		remove := func(tx *tokenstore.Tx) error { return tx.DeleteMasterKey("k-hooks") }
+		require.ErrorIs(b, b.attempt(remove), tokenstore.ErrConflict)
+		b.write(func(tx *tokenstore.Tx) error {
+			w.KeyID = b.ring.IDs()[0]
+			return tx.UpdateWebhook(&w)
+		})
+		require.Zero(b, b.masterKey("k-hooks").Webhooks)
+		b.write(remove)
+	})
+
 	s.test("counts the secrets in use under it, and all others", func(b *bench) {
 		account := b.account()
 		key := b.primary()

@@ -210,6 +210,13 @@ func everyWrite(b *bench, account token.Account, user token.User, i issued) map[
 		"Rekey": func(tx *tokenstore.Tx) error {
 			return tx.Rekey(i.record.ID, i.lookup, tokenstore.Lookup{1}, b.ring.IDs()[0])
 		},
+		"PutRotation": func(tx *tokenstore.Tx) error {
+			t := i.token
+			if err := tx.UpdateToken(&t); err != nil {
+				return err
+			}
+			return tx.PutRotation(t.ID, token.Rotation{PreviousID: i.record.ID, Mode: token.RotateTimed, StartedAt: Now()})
+		},
 		"PutAttempt": func(tx *tokenstore.Tx) error { return tx.PutAttempt(attempt("k")) },
 		"PutNode":    func(tx *tokenstore.Tx) error { return tx.PutNode(node("n")) },
 		"DeleteNode": func(tx *tokenstore.Tx) error { return tx.DeleteNode("n") },

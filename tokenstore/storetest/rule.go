@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"time"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/sallyport/sallyport/token"
@@ -46,6 +48,88 @@ func ruleTests(s suite) {
 		policy.Version, role.Version = 2, 2
 		b.same(policy, b.policy(policy.Name))
 		b.same(role, b.role(role.Name))
+	})
+
+	s.test("of users go, and come back with a higher version", func(b *bench) {
+		role := token.Role{Name: "porter", Ceiling: token.Grant{Access: token.ReadOnly}}
+		b.write(func(tx *tokenstore.Tx) error { return tx.PutRole(&role) })
+		account := b.account()
+		user := User(account.ID)
+		user.Role = "porter"
+		b.write(func(tx *tokenstore.Tx) error { return tx.InsertUser(&user) })
+		require.ErrorIs(b, b.attempt(func(tx *tokenstore.Tx) error { return tx.DeleteRole("porter") }), tokenstore.ErrConflict)
+		require.ErrorIs(b, b.attempt(func(tx *tokenstore.Tx) error { return tx.DeleteRole("nobody") }), tokenstore.ErrNotFound)
+		user.Role = "member"
+		b.write(func(tx *tokenstore.Tx) error { return tx.UpdateUser(&user) })
+		b.write(func(tx *tokenstore.Tx) error { return tx.DeleteRole("porter") })
+		require.ErrorIs(b, b.store.Read(b.ctx, func(tx *tokenstore.Tx) error { _, err := tx.Role("porter"); return err }), tokenstore.ErrNotFound)
+		require.Len(b, get(b, (*tokenstore.Tx).Roles), 4)
+		b.write(func(tx *tokenstore.Tx) error { return tx.PutRole(&role) })
+		require.Equal(b, int64(3), role.Version)
+		b.same(role, b.role("porter"))
+	})
+
+	s.test("switch tokens off and on apart from what they allow", func(b *bench) {
+		role := b.role("member")
+		role.TokensOff = true
+		b.write(func(tx *tokenstore.Tx) error { return tx.SwitchRole(&role) })
+		b.same(role, b.role("member"))
+		stale := role
+		stale.Version--
+		require.ErrorIs(b, b.attempt(func(tx *tokenstore.Tx) error { return tx.SwitchRole(&stale) }), tokenstore.ErrConflict)
+		put := token.Role{Name: "member", Ceiling: token.Grant{Access: token.ReadOnly}}
+		b.write(func(tx *tokenstore.Tx) error { return tx.PutRole(&put) })
+		require.True(b, b.role("member").TokensOff, "to allow something else switches nothing on")
+		role = b.role("member")
+		role.TokensOff, role.EnabledAt = false, Now()
+		b.write(func(tx *tokenstore.Tx) error { return tx.SwitchRole(&role) })
+		b.same(role, b.role("member"))
+	})
+
+	s.test("of one-time codes come back with every field, and change under their version only", func(b *bench) {
+		account := b.account()
+		user := b.user(account.ID)
+		codes := tokenstore.OneTimeCodes{
+			UserID: user.ID, KeyID: b.ring.IDs()[0], Secret: []byte("s"), EnrolledAt: Now(), Pending: []byte("p"), PendingAt: Now(),
+			LastStep: 7, Recovery: []string{"aa", "bb"}, Failures: 3, Recent: 2, RecentFrom: Now(), Locks: 1, LockedUntil: Now(),
+		}
+		read := func() (c tokenstore.OneTimeCodes, err error) {
+			err = b.store.Read(b.ctx, func(tx *tokenstore.Tx) (err error) { c, err = tx.OneTimeCodes(user.ID); return err })
+			return c, err
+		}
+		_, err := read()
+		require.ErrorIs(b, err, tokenstore.ErrNotFound)
+		put := func(c *tokenstore.OneTimeCodes) error {
+			return b.attempt(func(tx *tokenstore.Tx) error { tx.Audit(Entry()); return tx.PutOneTimeCodes(c) })
+		}
+		again, unknown := codes, codes
+		unknown.KeyID = "k-unknown"
+		require.Error(b, put(&unknown))
+		require.NoError(b, put(&codes))
+		got, err := read()
+		require.NoError(b, err)
+		b.same(codes, got)
+		require.ErrorIs(b, put(&again), tokenstore.ErrConflict)
+		stale := codes
+		codes.Secret, codes.Recovery, codes.LockedUntil = nil, nil, time.Time{}
+		require.NoError(b, put(&codes))
+		require.ErrorIs(b, put(&stale), tokenstore.ErrConflict)
+		got, err = read()
+		require.NoError(b, err)
+		require.Empty(b, got.Secret)
+		require.Empty(b, got.Recovery)
+		require.Equal(b, int64(2), got.Version)
+		b.read(func(tx *tokenstore.Tx) error {
+			n, err := tx.OneTimeCodesUnderKey(codes.KeyID)
+			require.Equal(b, 1, n)
+			require.NoError(b, err)
+			list, err := tx.ListOneTimeCodesUnderKey(codes.KeyID, "", 10)
+			require.Len(b, list, 1)
+			return err
+		})
+		b.write(func(tx *tokenstore.Tx) error { tx.Audit(Entry()); return tx.DeleteOneTimeCodes(user.ID) })
+		_, err = read()
+		require.ErrorIs(b, err, tokenstore.ErrNotFound)
 	})
 
 	s.test("are listed by name", func(b *bench) {

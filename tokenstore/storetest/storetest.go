@@ -54,6 +54,7 @@ func Run(t *testing.T, open Open) {
 		{"activity", activityTests},
 		{"duty", dutyTests},
 		{"history", historyTests},
+		{"rotation", rotationTests},
 		{"plan", planTests},
 		{"notice", noticeTests},
 		{"audit", auditTests},

@@ -10,7 +10,7 @@ import (
 )
 
 const getAccount = `-- name: GetAccount :one
-SELECT id, name, policy, disabled, created_at, updated_at, version, enabled_at FROM accounts WHERE id = $1
+SELECT id, name, policy, disabled, created_at, updated_at, version, enabled_at, tokens_off FROM accounts WHERE id = $1
 `
 
 type GetAccountParams struct {
@@ -29,12 +29,13 @@ func (q *Queries) GetAccount(ctx context.Context, arg GetAccountParams) (Account
 		&i.UpdatedAt,
 		&i.Version,
 		&i.EnabledAt,
+		&i.TokensOff,
 	)
 	return i, err
 }
 
 const getUser = `-- name: GetUser :one
-SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at FROM users WHERE id = $1
+SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at, tokens_off FROM users WHERE id = $1
 `
 
 type GetUserParams struct {
@@ -56,14 +57,15 @@ func (q *Queries) GetUser(ctx context.Context, arg GetUserParams) (User, error) 
 		&i.UpdatedAt,
 		&i.Version,
 		&i.EnabledAt,
+		&i.TokensOff,
 	)
 	return i, err
 }
 
 const insertAccount = `-- name: InsertAccount :execrows
-INSERT INTO accounts (id, name, policy, disabled, enabled_at, created_at, updated_at, version)
+INSERT INTO accounts (id, name, policy, disabled, tokens_off, enabled_at, created_at, updated_at, version)
 VALUES ($1, $2, $3, $4, $5, $6,
-    $7, 1)
+    $7, $8, 1)
 ON CONFLICT DO NOTHING
 `
 
@@ -72,6 +74,7 @@ type InsertAccountParams struct {
 	Name      string
 	Policy    string
 	Disabled  int64
+	TokensOff int64
 	EnabledAt int64
 	CreatedAt int64
 	UpdatedAt int64
@@ -83,6 +86,7 @@ func (q *Queries) InsertAccount(ctx context.Context, arg InsertAccountParams) (i
 		arg.Name,
 		arg.Policy,
 		arg.Disabled,
+		arg.TokensOff,
 		arg.EnabledAt,
 		arg.CreatedAt,
 		arg.UpdatedAt,
@@ -94,9 +98,10 @@ func (q *Queries) InsertAccount(ctx context.Context, arg InsertAccountParams) (i
 }
 
 const insertUser = `-- name: InsertUser :execrows
-INSERT INTO users (id, account_id, name, email, role, business_units, disabled, enabled_at, created_at, updated_at, version)
+INSERT INTO users (id, account_id, name, email, role, business_units, disabled, tokens_off, enabled_at, created_at,
+    updated_at, version)
 VALUES ($1, $2, $3, $4, $5, $6,
-    $7, $8, $9, $10, 1)
+    $7, $8, $9, $10, $11, 1)
 ON CONFLICT DO NOTHING
 `
 
@@ -108,6 +113,7 @@ type InsertUserParams struct {
 	Role          string
 	BusinessUnits string
 	Disabled      int64
+	TokensOff     int64
 	EnabledAt     int64
 	CreatedAt     int64
 	UpdatedAt     int64
@@ -122,6 +128,7 @@ func (q *Queries) InsertUser(ctx context.Context, arg InsertUserParams) (int64, 
 		arg.Role,
 		arg.BusinessUnits,
 		arg.Disabled,
+		arg.TokensOff,
 		arg.EnabledAt,
 		arg.CreatedAt,
 		arg.UpdatedAt,
@@ -133,7 +140,7 @@ func (q *Queries) InsertUser(ctx context.Context, arg InsertUserParams) (int64, 
 }
 
 const listAccounts = `-- name: ListAccounts :many
-SELECT id, name, policy, disabled, created_at, updated_at, version, enabled_at FROM accounts WHERE id < $1
+SELECT id, name, policy, disabled, created_at, updated_at, version, enabled_at, tokens_off FROM accounts WHERE id < $1
 ORDER BY id DESC
 LIMIT CAST($2 AS bigint)
 `
@@ -161,6 +168,7 @@ func (q *Queries) ListAccounts(ctx context.Context, arg ListAccountsParams) ([]A
 			&i.UpdatedAt,
 			&i.Version,
 			&i.EnabledAt,
+			&i.TokensOff,
 		); err != nil {
 			return nil, err
 		}
@@ -173,7 +181,7 @@ func (q *Queries) ListAccounts(ctx context.Context, arg ListAccountsParams) ([]A
 }
 
 const listUsers = `-- name: ListUsers :many
-SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at FROM users WHERE id < $1
+SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at, tokens_off FROM users WHERE id < $1
 ORDER BY id DESC
 LIMIT CAST($2 AS bigint)
 `
@@ -204,6 +212,7 @@ func (q *Queries) ListUsers(ctx context.Context, arg ListUsersParams) ([]User, e
 			&i.UpdatedAt,
 			&i.Version,
 			&i.EnabledAt,
+			&i.TokensOff,
 		); err != nil {
 			return nil, err
 		}
@@ -216,7 +225,7 @@ func (q *Queries) ListUsers(ctx context.Context, arg ListUsersParams) ([]User, e
 }
 
 const listUsersOfAccount = `-- name: ListUsersOfAccount :many
-SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at FROM users WHERE account_id = $1 AND id < $2
+SELECT id, account_id, name, email, role, business_units, disabled, created_at, updated_at, version, enabled_at, tokens_off FROM users WHERE account_id = $1 AND id < $2
 ORDER BY id DESC
 LIMIT CAST($3 AS bigint)
 `
@@ -248,6 +257,7 @@ func (q *Queries) ListUsersOfAccount(ctx context.Context, arg ListUsersOfAccount
 			&i.UpdatedAt,
 			&i.Version,
 			&i.EnabledAt,
+			&i.TokensOff,
 		); err != nil {
 			return nil, err
 		}
@@ -260,15 +270,16 @@ func (q *Queries) ListUsersOfAccount(ctx context.Context, arg ListUsersOfAccount
 }
 
 const updateAccount = `-- name: UpdateAccount :execrows
-UPDATE accounts SET name = $1, policy = $2, disabled = $3,
-    enabled_at = $4, updated_at = $5, version = version + 1
-WHERE id = $6 AND version = $7
+UPDATE accounts SET name = $1, policy = $2, disabled = $3, tokens_off = $4,
+    enabled_at = $5, updated_at = $6, version = version + 1
+WHERE id = $7 AND version = $8
 `
 
 type UpdateAccountParams struct {
 	Name      string
 	Policy    string
 	Disabled  int64
+	TokensOff int64
 	EnabledAt int64
 	UpdatedAt int64
 	ID        string
@@ -280,6 +291,7 @@ func (q *Queries) UpdateAccount(ctx context.Context, arg UpdateAccountParams) (i
 		arg.Name,
 		arg.Policy,
 		arg.Disabled,
+		arg.TokensOff,
 		arg.EnabledAt,
 		arg.UpdatedAt,
 		arg.ID,
@@ -293,9 +305,9 @@ func (q *Queries) UpdateAccount(ctx context.Context, arg UpdateAccountParams) (i
 
 const updateUser = `-- name: UpdateUser :execrows
 UPDATE users SET name = $1, email = $2, role = $3,
-    business_units = $4, disabled = $5, enabled_at = $6,
-    updated_at = $7, version = version + 1
-WHERE id = $8 AND version = $9
+    business_units = $4, disabled = $5, tokens_off = $6, enabled_at = $7,
+    updated_at = $8, version = version + 1
+WHERE id = $9 AND version = $10
 `
 
 type UpdateUserParams struct {
@@ -304,6 +316,7 @@ type UpdateUserParams struct {
 	Role          string
 	BusinessUnits string
 	Disabled      int64
+	TokensOff     int64
 	EnabledAt     int64
 	UpdatedAt     int64
 	ID            string
@@ -317,6 +330,7 @@ func (q *Queries) UpdateUser(ctx context.Context, arg UpdateUserParams) (int64, 
 		arg.Role,
 		arg.BusinessUnits,
 		arg.Disabled,
+		arg.TokensOff,
 		arg.EnabledAt,
 		arg.UpdatedAt,
 		arg.ID,

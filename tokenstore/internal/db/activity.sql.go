@@ -369,13 +369,15 @@ const listSubjects = `-- name: ListSubjects :many
 SELECT
     t.id, t.name, t.account_id, t.user_id, t.access, t.scopes, t.allow_list, t.environment, t.state, t.created_at, t.updated_at,
     t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.fresh_only, t.version,
-    a.policy, a.disabled AS account_disabled, a.enabled_at AS account_enabled_at,
-    u.disabled AS user_disabled, u.enabled_at AS user_enabled_at,
+    a.policy, a.disabled AS account_disabled, a.tokens_off AS account_tokens_off, a.enabled_at AS account_enabled_at,
+    u.disabled AS user_disabled, u.tokens_off AS user_tokens_off, u.enabled_at AS user_enabled_at,
+    r.tokens_off AS role_tokens_off, r.enabled_at AS role_enabled_at,
     h.observed_from, h.level_from, h.exempt_until, h.exempt_reason, h.scheduled, h.scheduled_at, h.downgraded_at, h.undo_until,
     h.before_access, h.before_scopes
 FROM tokens t
 JOIN accounts a ON a.id = t.account_id
 LEFT JOIN users u ON u.id = t.user_id
+LEFT JOIN roles r ON r.name = u.role
 LEFT JOIN histories h ON h.token_id = t.id
 WHERE t.id > $1 AND t.id <= $2 AND (h.purged_at IS NULL OR h.purged_at = 0)
 ORDER BY t.id
@@ -408,9 +410,13 @@ type ListSubjectsRow struct {
 	Version          int64
 	Policy           string
 	AccountDisabled  int64
+	AccountTokensOff int64
 	AccountEnabledAt int64
 	UserDisabled     *int64
+	UserTokensOff    *int64
 	UserEnabledAt    *int64
+	RoleTokensOff    *int64
+	RoleEnabledAt    *int64
 	ObservedFrom     *int64
 	LevelFrom        *int64
 	ExemptUntil      *int64
@@ -452,9 +458,13 @@ func (q *Queries) ListSubjects(ctx context.Context, arg ListSubjectsParams) ([]L
 			&i.Version,
 			&i.Policy,
 			&i.AccountDisabled,
+			&i.AccountTokensOff,
 			&i.AccountEnabledAt,
 			&i.UserDisabled,
+			&i.UserTokensOff,
 			&i.UserEnabledAt,
+			&i.RoleTokensOff,
+			&i.RoleEnabledAt,
 			&i.ObservedFrom,
 			&i.LevelFrom,
 			&i.ExemptUntil,
@@ -525,6 +535,58 @@ type MoveActsParams struct {
 func (q *Queries) MoveActs(ctx context.Context, arg MoveActsParams) error {
 	_, err := q.db.Exec(ctx, moveActs, arg.Version, arg.TokenID, arg.Was)
 	return err
+}
+
+const newestSecretsBesidePrevious = `-- name: NewestSecretsBesidePrevious :many
+SELECT c.token_id, c.id, c.last4, c.status, c.created_at, c.expires_at, c.retry_until, c.first_used FROM secrets p
+JOIN secrets c ON c.token_id = p.token_id AND c.status = 'current'
+WHERE p.token_id >= $1 AND p.token_id <= $2 AND p.status = 'previous'
+ORDER BY c.token_id, c.id
+`
+
+type NewestSecretsBesidePreviousParams struct {
+	First string
+	Last  string
+}
+
+type NewestSecretsBesidePreviousRow struct {
+	TokenID    string
+	ID         string
+	Last4      string
+	Status     string
+	CreatedAt  int64
+	ExpiresAt  int64
+	RetryUntil int64
+	FirstUsed  int64
+}
+
+func (q *Queries) NewestSecretsBesidePrevious(ctx context.Context, arg NewestSecretsBesidePreviousParams) ([]NewestSecretsBesidePreviousRow, error) {
+	rows, err := q.db.Query(ctx, newestSecretsBesidePrevious, arg.First, arg.Last)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []NewestSecretsBesidePreviousRow
+	for rows.Next() {
+		var i NewestSecretsBesidePreviousRow
+		if err := rows.Scan(
+			&i.TokenID,
+			&i.ID,
+			&i.Last4,
+			&i.Status,
+			&i.CreatedAt,
+			&i.ExpiresAt,
+			&i.RetryUntil,
+			&i.FirstUsed,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const openActs = `-- name: OpenActs :many

@@ -10,7 +10,7 @@ import (
 )
 
 const bulkAccounts = `-- name: BulkAccounts :many
-SELECT a.id, a.name, a.policy, a.disabled, a.created_at, a.updated_at, a.version
+SELECT a.id, a.name, a.policy, a.disabled, a.tokens_off, a.created_at, a.updated_at, a.version
 FROM accounts a
 WHERE a.id IN (
     SELECT t.account_id FROM tokens t
@@ -28,6 +28,7 @@ type BulkAccountsRow struct {
 	Name      string
 	Policy    string
 	Disabled  int64
+	TokensOff int64
 	CreatedAt int64
 	UpdatedAt int64
 	Version   int64
@@ -47,6 +48,7 @@ func (q *Queries) BulkAccounts(ctx context.Context, arg BulkAccountsParams) ([]B
 			&i.Name,
 			&i.Policy,
 			&i.Disabled,
+			&i.TokensOff,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Version,
@@ -231,7 +233,7 @@ func (q *Queries) BulkRecords(ctx context.Context, arg BulkRecordsParams) ([]Bul
 }
 
 const bulkUsers = `-- name: BulkUsers :many
-SELECT u.id, u.account_id, u.name, u.email, u.role, u.business_units, u.disabled, u.created_at, u.updated_at, u.version
+SELECT u.id, u.account_id, u.name, u.email, u.role, u.business_units, u.disabled, u.tokens_off, u.created_at, u.updated_at, u.version
 FROM users u
 WHERE u.id IN (
     SELECT t.user_id FROM tokens t
@@ -252,6 +254,7 @@ type BulkUsersRow struct {
 	Role          string
 	BusinessUnits string
 	Disabled      int64
+	TokensOff     int64
 	CreatedAt     int64
 	UpdatedAt     int64
 	Version       int64
@@ -274,6 +277,7 @@ func (q *Queries) BulkUsers(ctx context.Context, arg BulkUsersParams) ([]BulkUse
 			&i.Role,
 			&i.BusinessUnits,
 			&i.Disabled,
+			&i.TokensOff,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Version,

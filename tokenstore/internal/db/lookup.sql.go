@@ -15,12 +15,12 @@ SELECT
     t.name AS token_name, t.account_id, t.user_id, t.access, t.scopes, t.allow_list, t.environment, t.state,
     t.created_at AS token_created_at, t.updated_at AS token_updated_at, t.expires_at AS token_expires_at,
     t.lifetime_from, t.ended_at, t.end_reason, t.fresh_only, t.version AS token_version,
-    a.name AS account_name, a.policy, a.disabled AS account_disabled, a.created_at AS account_created_at,
+    a.name AS account_name, a.policy, a.disabled AS account_disabled, a.tokens_off AS account_tokens_off, a.created_at AS account_created_at,
     a.updated_at AS account_updated_at, a.version AS account_version,
     p.rules, p.managed_by AS policy_managed_by, p.version AS policy_version,
-    u.account_id AS user_account_id, u.name AS user_name, u.email, u.role, u.business_units, u.disabled AS user_disabled,
+    u.account_id AS user_account_id, u.name AS user_name, u.email, u.role, u.business_units, u.disabled AS user_disabled, u.tokens_off AS user_tokens_off,
     u.created_at AS user_created_at, u.updated_at AS user_updated_at, u.version AS user_version,
-    r.access AS role_access, r.scopes AS role_scopes, r.managed_by AS role_managed_by, r.version AS role_version,
+    r.access AS role_access, r.scopes AS role_scopes, r.managed_by AS role_managed_by, r.tokens_off AS role_tokens_off, r.version AS role_version,
     h.scheduled, h.scheduled_at, h.downgraded_at, h.undo_until, h.before_access, h.before_scopes
 FROM secrets s
 JOIN tokens t ON t.id = s.token_id
@@ -65,6 +65,7 @@ type LookupRow struct {
 	AccountName      string
 	Policy           string
 	AccountDisabled  int64
+	AccountTokensOff int64
 	AccountCreatedAt int64
 	AccountUpdatedAt int64
 	AccountVersion   int64
@@ -77,12 +78,14 @@ type LookupRow struct {
 	Role             *string
 	BusinessUnits    *string
 	UserDisabled     *int64
+	UserTokensOff    *int64
 	UserCreatedAt    *int64
 	UserUpdatedAt    *int64
 	UserVersion      *int64
 	RoleAccess       *string
 	RoleScopes       *string
 	RoleManagedBy    *string
+	RoleTokensOff    *int64
 	RoleVersion      *int64
 	Scheduled        *string
 	ScheduledAt      *int64
@@ -124,6 +127,7 @@ func (q *Queries) Lookup(ctx context.Context, arg LookupParams) (LookupRow, erro
 		&i.AccountName,
 		&i.Policy,
 		&i.AccountDisabled,
+		&i.AccountTokensOff,
 		&i.AccountCreatedAt,
 		&i.AccountUpdatedAt,
 		&i.AccountVersion,
@@ -136,12 +140,14 @@ func (q *Queries) Lookup(ctx context.Context, arg LookupParams) (LookupRow, erro
 		&i.Role,
 		&i.BusinessUnits,
 		&i.UserDisabled,
+		&i.UserTokensOff,
 		&i.UserCreatedAt,
 		&i.UserUpdatedAt,
 		&i.UserVersion,
 		&i.RoleAccess,
 		&i.RoleScopes,
 		&i.RoleManagedBy,
+		&i.RoleTokensOff,
 		&i.RoleVersion,
 		&i.Scheduled,
 		&i.ScheduledAt,

@@ -13,6 +13,7 @@ type Account struct {
 	UpdatedAt int64
 	Version   int64
 	EnabledAt int64
+	TokensOff int64
 }
 
 type Act struct {
@@ -186,6 +187,23 @@ type Notice struct {
 	DoneAt      int64
 }
 
+type OneTimeCode struct {
+	UserID      string
+	KeyID       string
+	Secret      []byte
+	EnrolledAt  int64
+	Pending     []byte
+	PendingAt   int64
+	LastStep    int64
+	Recovery    string
+	Failures    int64
+	Recent      int64
+	RecentFrom  int64
+	Locks       int64
+	LockedUntil int64
+	Version     int64
+}
+
 type Plan struct {
 	ID         string
 	TokenID    string
@@ -204,6 +222,7 @@ type Policy struct {
 	MaxLifetime int64
 	ManagedBy   string
 	Version     int64
+	Deleted     int64
 }
 
 type Role struct {
@@ -212,6 +231,17 @@ type Role struct {
 	Scopes    string
 	ManagedBy string
 	Version   int64
+	TokensOff int64
+	EnabledAt int64
+	Deleted   int64
+}
+
+type Rotation struct {
+	TokenID    string
+	PreviousID string
+	Mode       string
+	StartedAt  int64
+	Grace      int64
 }
 
 type Run struct {
@@ -294,6 +324,7 @@ type User struct {
 	UpdatedAt     int64
 	Version       int64
 	EnabledAt     int64
+	TokensOff     int64
 }
 
 type Webhook struct {

@@ -49,19 +49,20 @@ func (q *Queries) ClaimNotice(ctx context.Context, arg ClaimNoticeParams) (int64
 	return result.RowsAffected(), nil
 }
 
-const deleteNoticesBefore = `-- name: DeleteNoticesBefore :execrows
-DELETE FROM notices WHERE id IN (
-    SELECT n.id FROM notices n WHERE n.state <> 'waiting' AND n.id < $1 ORDER BY n.id LIMIT CAST($2 AS bigint)
-)
+const deleteDoneNotices = `-- name: DeleteDoneNotices :execrows
+DELETE FROM notices WHERE notices.id > $1 AND notices.id <= $2 AND notices.state <> 'waiting'
+    AND notices.created_at < $3 AND notices.done_at < $3
+    AND NOT EXISTS (SELECT 1 FROM plans p WHERE p.id = notices.plan_id AND p.ended_at = 0)
 `
 
-type DeleteNoticesBeforeParams struct {
-	Before string
-	Lim    int64
+type DeleteDoneNoticesParams struct {
+	After  string
+	Last   string
+	Before int64
 }
 
-func (q *Queries) DeleteNoticesBefore(ctx context.Context, arg DeleteNoticesBeforeParams) (int64, error) {
-	result, err := q.db.Exec(ctx, deleteNoticesBefore, arg.Before, arg.Lim)
+func (q *Queries) DeleteDoneNotices(ctx context.Context, arg DeleteDoneNoticesParams) (int64, error) {
+	result, err := q.db.Exec(ctx, deleteDoneNotices, arg.After, arg.Last, arg.Before)
 	if err != nil {
 		return 0, err
 	}
@@ -318,6 +319,28 @@ func (q *Queries) ListWebhooks(ctx context.Context) ([]Webhook, error) {
 		return nil, err
 	}
 	return items, nil
+}
+
+const noticeAfter = `-- name: NoticeAfter :one
+SELECT id, created_at FROM notices WHERE id > $1 ORDER BY id
+LIMIT 1 OFFSET CAST($2 AS bigint)
+`
+
+type NoticeAfterParams struct {
+	After string
+	Skip  int64
+}
+
+type NoticeAfterRow struct {
+	ID        string
+	CreatedAt int64
+}
+
+func (q *Queries) NoticeAfter(ctx context.Context, arg NoticeAfterParams) (NoticeAfterRow, error) {
+	row := q.db.QueryRow(ctx, noticeAfter, arg.After, arg.Skip)
+	var i NoticeAfterRow
+	err := row.Scan(&i.ID, &i.CreatedAt)
+	return i, err
 }
 
 const noticesByState = `-- name: NoticesByState :many

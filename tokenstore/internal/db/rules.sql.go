@@ -9,6 +9,70 @@ import (
 	"context"
 )
 
+const accountsUnderPolicy = `-- name: AccountsUnderPolicy :one
+SELECT CAST(COUNT(*) AS bigint) AS n FROM accounts WHERE policy = $1
+`
+
+type AccountsUnderPolicyParams struct {
+	Policy string
+}
+
+func (q *Queries) AccountsUnderPolicy(ctx context.Context, arg AccountsUnderPolicyParams) (int64, error) {
+	row := q.db.QueryRow(ctx, accountsUnderPolicy, arg.Policy)
+	var n int64
+	err := row.Scan(&n)
+	return n, err
+}
+
+const anyUserWithRole = `-- name: AnyUserWithRole :one
+SELECT id FROM users WHERE role = $1 LIMIT 1
+`
+
+type AnyUserWithRoleParams struct {
+	Role string
+}
+
+func (q *Queries) AnyUserWithRole(ctx context.Context, arg AnyUserWithRoleParams) (string, error) {
+	row := q.db.QueryRow(ctx, anyUserWithRole, arg.Role)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const deletePolicy = `-- name: DeletePolicy :one
+UPDATE policies SET deleted = 1, version = version + 1
+WHERE name = $1 AND version = $2 AND deleted = 0
+RETURNING version
+`
+
+type DeletePolicyParams struct {
+	Name    string
+	Version int64
+}
+
+func (q *Queries) DeletePolicy(ctx context.Context, arg DeletePolicyParams) (int64, error) {
+	row := q.db.QueryRow(ctx, deletePolicy, arg.Name, arg.Version)
+	var version int64
+	err := row.Scan(&version)
+	return version, err
+}
+
+const deleteRole = `-- name: DeleteRole :one
+UPDATE roles SET deleted = 1, version = version + 1 WHERE name = $1 AND deleted = 0
+RETURNING version
+`
+
+type DeleteRoleParams struct {
+	Name string
+}
+
+func (q *Queries) DeleteRole(ctx context.Context, arg DeleteRoleParams) (int64, error) {
+	row := q.db.QueryRow(ctx, deleteRole, arg.Name)
+	var version int64
+	err := row.Scan(&version)
+	return version, err
+}
+
 const deleteScope = `-- name: DeleteScope :execrows
 DELETE FROM scopes WHERE name = $1
 `
@@ -26,7 +90,7 @@ func (q *Queries) DeleteScope(ctx context.Context, arg DeleteScopeParams) (int64
 }
 
 const getPolicy = `-- name: GetPolicy :one
-SELECT name, rules, managed_by, version FROM policies WHERE name = $1
+SELECT name, rules, managed_by, version FROM policies WHERE name = $1 AND deleted = 0
 `
 
 type GetPolicyParams struct {
@@ -53,7 +117,7 @@ func (q *Queries) GetPolicy(ctx context.Context, arg GetPolicyParams) (GetPolicy
 }
 
 const getRole = `-- name: GetRole :one
-SELECT name, access, scopes, managed_by, version FROM roles WHERE name = $1
+SELECT name, access, scopes, managed_by, version, tokens_off, enabled_at, deleted FROM roles WHERE name = $1 AND deleted = 0
 `
 
 type GetRoleParams struct {
@@ -69,12 +133,15 @@ func (q *Queries) GetRole(ctx context.Context, arg GetRoleParams) (Role, error) 
 		&i.Scopes,
 		&i.ManagedBy,
 		&i.Version,
+		&i.TokensOff,
+		&i.EnabledAt,
+		&i.Deleted,
 	)
 	return i, err
 }
 
 const listPolicies = `-- name: ListPolicies :many
-SELECT name, rules, managed_by, version FROM policies ORDER BY name
+SELECT name, rules, managed_by, version FROM policies WHERE deleted = 0 ORDER BY name
 `
 
 type ListPoliciesRow struct {
@@ -110,7 +177,7 @@ func (q *Queries) ListPolicies(ctx context.Context) ([]ListPoliciesRow, error) {
 }
 
 const listRoles = `-- name: ListRoles :many
-SELECT name, access, scopes, managed_by, version FROM roles ORDER BY name
+SELECT name, access, scopes, managed_by, version, tokens_off, enabled_at, deleted FROM roles WHERE deleted = 0 ORDER BY name
 `
 
 func (q *Queries) ListRoles(ctx context.Context) ([]Role, error) {
@@ -128,6 +195,9 @@ func (q *Queries) ListRoles(ctx context.Context) ([]Role, error) {
 			&i.Scopes,
 			&i.ManagedBy,
 			&i.Version,
+			&i.TokensOff,
+			&i.EnabledAt,
+			&i.Deleted,
 		); err != nil {
 			return nil, err
 		}
@@ -167,7 +237,7 @@ const putPolicy = `-- name: PutPolicy :one
 INSERT INTO policies (name, rules, max_lifetime, managed_by, version)
 VALUES ($1, $2, $3, $4, 1)
 ON CONFLICT (name) DO UPDATE SET rules = excluded.rules, max_lifetime = excluded.max_lifetime,
-    managed_by = excluded.managed_by, version = policies.version + 1
+    managed_by = excluded.managed_by, deleted = 0, version = policies.version + 1
 RETURNING version
 `
 
@@ -194,7 +264,7 @@ const putRole = `-- name: PutRole :one
 INSERT INTO roles (name, access, scopes, managed_by, version)
 VALUES ($1, $2, $3, $4, 1)
 ON CONFLICT (name) DO UPDATE SET access = excluded.access, scopes = excluded.scopes,
-    managed_by = excluded.managed_by, version = roles.version + 1
+    managed_by = excluded.managed_by, deleted = 0, version = roles.version + 1
 RETURNING version
 `
 
@@ -235,7 +305,7 @@ func (q *Queries) PutScope(ctx context.Context, arg PutScopeParams) error {
 }
 
 const shortestLifetime = `-- name: ShortestLifetime :one
-SELECT CAST(COALESCE(MIN(max_lifetime), 0) AS bigint) AS max_lifetime FROM policies WHERE max_lifetime > 0
+SELECT CAST(COALESCE(MIN(max_lifetime), 0) AS bigint) AS max_lifetime FROM policies WHERE max_lifetime > 0 AND deleted = 0
 `
 
 func (q *Queries) ShortestLifetime(ctx context.Context) (int64, error) {
@@ -243,4 +313,29 @@ func (q *Queries) ShortestLifetime(ctx context.Context) (int64, error) {
 	var max_lifetime int64
 	err := row.Scan(&max_lifetime)
 	return max_lifetime, err
+}
+
+const switchRole = `-- name: SwitchRole :execrows
+UPDATE roles SET tokens_off = $1, enabled_at = $2, version = version + 1
+WHERE name = $3 AND version = $4 AND deleted = 0
+`
+
+type SwitchRoleParams struct {
+	TokensOff int64
+	EnabledAt int64
+	Name      string
+	Version   int64
+}
+
+func (q *Queries) SwitchRole(ctx context.Context, arg SwitchRoleParams) (int64, error) {
+	result, err := q.db.Exec(ctx, switchRole,
+		arg.TokensOff,
+		arg.EnabledAt,
+		arg.Name,
+		arg.Version,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

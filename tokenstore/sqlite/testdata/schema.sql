@@ -6,7 +6,7 @@ CREATE TABLE accounts (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     version    INTEGER NOT NULL
-, enabled_at INTEGER NOT NULL DEFAULT 0) STRICT;
+, enabled_at INTEGER NOT NULL DEFAULT 0, tokens_off INTEGER NOT NULL DEFAULT 0 CHECK (tokens_off IN (0, 1))) STRICT;
 
 CREATE INDEX accounts_by_policy ON accounts (policy);
 
@@ -223,6 +223,25 @@ CREATE INDEX notices_by_token ON notices (token_id, id);
 
 CREATE INDEX notices_waiting ON notices (urgency, next_at, id) WHERE state = 'waiting';
 
+CREATE TABLE one_time_codes (
+    user_id      TEXT    NOT NULL PRIMARY KEY REFERENCES users (id),
+    key_id       TEXT    NOT NULL, -- the master key that the two secrets are encrypted under
+    secret       BLOB    NOT NULL, -- empty: not enrolled
+    enrolled_at  INTEGER NOT NULL,
+    pending      BLOB    NOT NULL, -- of an enrolment that was not confirmed yet; empty: none
+    pending_at   INTEGER NOT NULL,
+    last_step    INTEGER NOT NULL, -- the latest period of which a code was used
+    recovery     TEXT    NOT NULL, -- digests of the recovery codes that are left
+    failures     INTEGER NOT NULL, -- since the last code that was right
+    recent       INTEGER NOT NULL, -- of them, those since recent_from
+    recent_from  INTEGER NOT NULL,
+    locks        INTEGER NOT NULL, -- how often in a row it was locked
+    locked_until INTEGER NOT NULL,
+    version      INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX one_time_codes_by_key ON one_time_codes (key_id, user_id);
+
 CREATE TABLE plans (
     id          TEXT    NOT NULL PRIMARY KEY,
     token_id    TEXT    NOT NULL REFERENCES tokens (id),
@@ -245,7 +264,7 @@ CREATE TABLE policies (
     max_lifetime INTEGER NOT NULL, -- as in rules, for lists that judge expiry
     managed_by   TEXT    NOT NULL,
     version      INTEGER NOT NULL
-) STRICT;
+, deleted INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1))) STRICT;
 
 CREATE TABLE roles (
     name       TEXT    NOT NULL PRIMARY KEY,
@@ -253,7 +272,17 @@ CREATE TABLE roles (
     scopes     TEXT    NOT NULL,
     managed_by TEXT    NOT NULL,
     version    INTEGER NOT NULL
-) STRICT;
+, tokens_off INTEGER NOT NULL DEFAULT 0 CHECK (tokens_off IN (0, 1)), enabled_at INTEGER NOT NULL DEFAULT 0, deleted INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1))) STRICT;
+
+CREATE TABLE rotations (
+    token_id    TEXT NOT NULL PRIMARY KEY REFERENCES tokens (id),
+    previous_id TEXT NOT NULL,
+    mode        TEXT NOT NULL,
+    started_at  INTEGER NOT NULL,
+    grace       INTEGER NOT NULL -- microseconds that the first use of the new secret starts; 0 in other modes
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX rotations_waiting ON rotations (token_id) WHERE mode = 'on_first_use';
 
 CREATE TABLE runs (
     id         TEXT    NOT NULL PRIMARY KEY,
@@ -352,7 +381,7 @@ CREATE TABLE users (
     disabled       INTEGER NOT NULL CHECK (disabled IN (0, 1)),
     created_at     INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
-    version        INTEGER NOT NULL, enabled_at INTEGER NOT NULL DEFAULT 0,
+    version        INTEGER NOT NULL, enabled_at INTEGER NOT NULL DEFAULT 0, tokens_off INTEGER NOT NULL DEFAULT 0 CHECK (tokens_off IN (0, 1)),
     UNIQUE (account_id, id)
 ) STRICT;
 
@@ -383,4 +412,6 @@ CREATE TABLE webhooks (
     updated_at     INTEGER NOT NULL,
     version        INTEGER NOT NULL
 ) STRICT;
+
+CREATE INDEX webhooks_by_key ON webhooks (key_id);
 

@@ -124,13 +124,15 @@ SELECT COUNT(*) FROM tokens WHERE state IN ('active', 'disabled');
 SELECT
     t.id, t.name, t.account_id, t.user_id, t.access, t.scopes, t.allow_list, t.environment, t.state, t.created_at, t.updated_at,
     t.expires_at, t.lifetime_from, t.ended_at, t.end_reason, t.fresh_only, t.version,
-    a.policy, a.disabled AS account_disabled, a.enabled_at AS account_enabled_at,
-    u.disabled AS user_disabled, u.enabled_at AS user_enabled_at,
+    a.policy, a.disabled AS account_disabled, a.tokens_off AS account_tokens_off, a.enabled_at AS account_enabled_at,
+    u.disabled AS user_disabled, u.tokens_off AS user_tokens_off, u.enabled_at AS user_enabled_at,
+    r.tokens_off AS role_tokens_off, r.enabled_at AS role_enabled_at,
     h.observed_from, h.level_from, h.exempt_until, h.exempt_reason, h.scheduled, h.scheduled_at, h.downgraded_at, h.undo_until,
     h.before_access, h.before_scopes
 FROM tokens t
 JOIN accounts a ON a.id = t.account_id
 LEFT JOIN users u ON u.id = t.user_id
+LEFT JOIN roles r ON r.name = u.role
 LEFT JOIN histories h ON h.token_id = t.id
 WHERE t.id > sqlc.arg(after) AND t.id <= sqlc.arg(last) AND (h.purged_at IS NULL OR h.purged_at = 0)
 ORDER BY t.id
@@ -152,6 +154,12 @@ GROUP BY u.token_id;
 SELECT token_id, id, last4, status, created_at, expires_at, retry_until, first_used FROM secrets
 WHERE token_id >= sqlc.arg(first) AND token_id <= sqlc.arg(last) AND status = 'previous'
 ORDER BY token_id, id;
+
+-- name: NewestSecretsBesidePrevious :many
+SELECT c.token_id, c.id, c.last4, c.status, c.created_at, c.expires_at, c.retry_until, c.first_used FROM secrets p
+JOIN secrets c ON c.token_id = p.token_id AND c.status = 'current'
+WHERE p.token_id >= sqlc.arg(first) AND p.token_id <= sqlc.arg(last) AND p.status = 'previous'
+ORDER BY c.token_id, c.id;
 
 -- name: MoveActs :exec
 UPDATE acts SET version = sqlc.arg(version) WHERE token_id = sqlc.arg(token_id) AND open = 1 AND version = sqlc.arg(was);

@@ -24,7 +24,7 @@ WHERE state = 'active' AND id < sqlc.arg(below)
 ORDER BY id DESC LIMIT 1 OFFSET 1999;
 
 -- name: BulkAccounts :many
-SELECT a.id, a.name, a.policy, a.disabled, a.created_at, a.updated_at, a.version
+SELECT a.id, a.name, a.policy, a.disabled, a.tokens_off, a.created_at, a.updated_at, a.version
 FROM accounts a
 WHERE a.id IN (
     SELECT t.account_id FROM tokens t
@@ -32,7 +32,7 @@ WHERE a.id IN (
 );
 
 -- name: BulkUsers :many
-SELECT u.id, u.account_id, u.name, u.email, u.role, u.business_units, u.disabled, u.created_at, u.updated_at, u.version
+SELECT u.id, u.account_id, u.name, u.email, u.role, u.business_units, u.disabled, u.tokens_off, u.created_at, u.updated_at, u.version
 FROM users u
 WHERE u.id IN (
     SELECT t.user_id FROM tokens t

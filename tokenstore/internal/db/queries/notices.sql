@@ -36,10 +36,14 @@ SELECT state, COUNT(*) AS n FROM notices GROUP BY state ORDER BY state;
 -- name: OldestWaitingNotice :one
 SELECT CAST(COALESCE(MIN(created_at), 0) AS bigint) AS created_at FROM notices WHERE state = 'waiting';
 
--- name: DeleteNoticesBefore :execrows
-DELETE FROM notices WHERE id IN (
-    SELECT n.id FROM notices n WHERE n.state <> 'waiting' AND n.id < sqlc.arg(before) ORDER BY n.id LIMIT CAST(sqlc.arg(lim) AS bigint)
-);
+-- name: NoticeAfter :one
+SELECT id, created_at FROM notices WHERE id > sqlc.arg(after) ORDER BY id
+LIMIT 1 OFFSET CAST(sqlc.arg(skip) AS bigint);
+
+-- name: DeleteDoneNotices :execrows
+DELETE FROM notices WHERE notices.id > sqlc.arg(after) AND notices.id <= sqlc.arg(last) AND notices.state <> 'waiting'
+    AND notices.created_at < sqlc.arg(before) AND notices.done_at < sqlc.arg(before)
+    AND NOT EXISTS (SELECT 1 FROM plans p WHERE p.id = notices.plan_id AND p.ended_at = 0);
 
 -- name: ListWebhooks :many
 SELECT * FROM webhooks ORDER BY id;
