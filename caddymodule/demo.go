@@ -27,8 +27,13 @@ const demoHelp = `Starts the gate on a database of its own, in front of a sample
 serves; makes an account, its owner and three tokens; and prints commands to paste
 into another terminal, each with the answer to expect.
 
-Everything is kept in one folder, which Ctrl-C removes, unless --keep is given.
-Nothing of it listens on anything but this machine.`
+With --lifecycle it shows a life in a minute instead: a policy whose windows are
+seconds, five tokens that are used, half used and not used, and a mailbox. What
+happens to them is told as it happens; then the demo ends by itself.
+
+Everything is kept in one folder, which is removed in the end, unless --keep is
+given; then --lifecycle goes on until Ctrl-C as well. Nothing of it listens on
+anything but this machine.`
 
 // Where the demo listens unless told otherwise, if it is free there.
 const (
@@ -43,21 +48,26 @@ func demoCommand(cmd *cobra.Command) {
 	var o demoOptions
 	cmd.Args = cobra.NoArgs
 	cmd.Flags().StringVar(&o.dir, "dir", "", "the folder to keep everything in; by default, a new one for temporary files")
-	cmd.Flags().BoolVar(&o.keep, "keep", false, "leave the folder behind")
+	cmd.Flags().BoolVar(&o.keep, "keep", false, "leave the folder behind; with --lifecycle, go on until Ctrl-C")
+	cmd.Flags().BoolVar(&o.lifecycle, "lifecycle", false, "show how tokens look after themselves, in less than a minute")
+	cmd.Flags().BoolVar(&o.mails, "mails", false, "with --lifecycle, print every mail in full")
 	cmd.Flags().StringVar(&o.listen, "listen", "", "the address of the gate (default "+demoListen+", or a free port)")
 	cmd.Flags().StringVar(&o.admin, "admin", "", "the address of the admin endpoint (default "+demoAdmin+", or a free port)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
 		o.program = programName(cmd)
+		if o.mails && !o.lifecycle {
+			return errors.New("--mails needs --lifecycle: no mail is sent without it")
+		}
 		return inWords(runDemo(ctx, o, cmd.OutOrStdout()))
 	}
 }
 
 type demoOptions struct {
-	dir, listen, admin string
-	keep               bool
-	program            string // how to call the commands
+	dir, listen, admin     string
+	keep, lifecycle, mails bool
+	program                string // how to call the commands
 }
 
 // programName is how this program was called, so that the commands that are
@@ -83,14 +93,22 @@ func shellQuote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// runDemo runs until the context ends, and leaves nothing behind.
+// runDemo runs until the context ends, or the life is over, and leaves nothing
+// behind.
 func runDemo(ctx context.Context, o demoOptions, out io.Writer) (err error) {
 	d := &demonstration{options: o}
 	defer func() { err = errors.Join(err, d.close()) }()
-	for _, step := range []func(context.Context) error{d.makeFolder, d.serveAPI, d.startGate, d.populate} {
+	steps := []func(context.Context) error{d.makeFolder, d.serveAPI, d.startGate, d.introduce, d.populate}
+	if o.lifecycle {
+		steps = []func(context.Context) error{d.makeFolder, d.serveAPI, d.openMailbox, d.startGate, d.introduce}
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	if o.lifecycle {
+		return d.live(ctx, out)
 	}
 	if _, err := io.WriteString(out, d.story()); err != nil {
 		return err
@@ -107,6 +125,10 @@ type demonstration struct {
 
 	dir, gate, admin, upstream string
 
+	mailbox         *demo.Mailbox // nil: nobody is told of anything
+	relay, mailPage string
+
+	client                      *api.Client
 	account                     api.Account
 	owner                       api.User
 	readOnly, readWrite, custom api.Issued
@@ -163,12 +185,23 @@ func (d *demonstration) newFolder() (string, error) {
 
 // serveAPI serves the sample API where only this machine reaches it.
 func (d *demonstration) serveAPI(context.Context) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if d.upstream, err = d.serve(demo.New(time.Now, demoEventInterval)); err != nil {
 		return fmt.Errorf("the sample API: %w", err)
 	}
-	d.upstream = listener.Addr().String()
-	server := &http.Server{Handler: demo.New(time.Now, demoEventInterval), ReadHeaderTimeout: 10 * time.Second}
+	return nil
+}
+
+// listenHere listens on a free port of this machine.
+func listenHere() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+
+// serve serves on a free port of this machine, and gives the address.
+func (d *demonstration) serve(handler http.Handler) (address string, err error) {
+	listener, err := listenHere()
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -179,7 +212,7 @@ func (d *demonstration) serveAPI(context.Context) error {
 		<-done
 		return err
 	})
-	return nil
+	return listener.Addr().String(), nil
 }
 
 // startGate writes the Caddyfile and runs Caddy with it, as `run` would.
@@ -221,7 +254,7 @@ func demoAddress(flag, asked, usual string) (string, error) {
 		if isFree(usual) {
 			return usual, nil
 		}
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := listenHere()
 		if err != nil {
 			return "", err
 		}
@@ -247,35 +280,45 @@ func isFree(address string) bool {
 	return err == nil && listener.Close() == nil
 }
 
-// populate makes the account, its owner and the tokens, through the admin endpoint
-// as any operator would.
-func (d *demonstration) populate(ctx context.Context) error {
+// introduce makes the account and its owner, through the admin endpoint as any
+// operator would.
+func (d *demonstration) introduce(ctx context.Context) error {
 	base, hc, err := adminClient(d.admin)
 	if err != nil {
 		return err
 	}
-	defer hc.CloseIdleConnections()
-	c, err := api.NewClient(base, hc)
-	if err != nil {
+	d.undo = append(d.undo, func() error { hc.CloseIdleConnections(); return nil })
+	if d.client, err = api.NewClient(base, hc); err != nil {
 		return err
 	}
-	c.Operator = "demo"
-	if d.account, err = c.CreateAccount(ctx, api.NewAccount{Name: "Example Ltd"}); err != nil {
+	d.client.Operator = "demo"
+	if d.account, err = d.client.CreateAccount(ctx, api.NewAccount{Name: "Example Ltd"}); err != nil {
 		return err
 	}
-	if d.owner, err = c.CreateUser(ctx, api.NewUser{AccountID: d.account.ID, Name: "Ada Example", Email: "ada@example.com", Role: "owner"}); err != nil {
-		return err
-	}
+	d.owner, err = d.client.CreateUser(ctx, api.NewUser{AccountID: d.account.ID, Name: "Ada Example", Email: "ada@example.com", Role: "owner"})
+	return err
+}
+
+// issue makes a token of the account.
+func (d *demonstration) issue(ctx context.Context, ask api.NewToken) (api.Issued, error) {
+	ask.AccountID = d.account.ID
+	return d.client.CreateToken(ctx, rand.Text(), ask)
+}
+
+// thisMachine is the allow-list that a token needs to be able to write.
+func thisMachine() []string { return []string{"127.0.0.1", "::1"} }
+
+// populate makes the tokens to play with.
+func (d *demonstration) populate(ctx context.Context) (err error) {
 	for _, n := range []struct {
 		issued *api.Issued
 		ask    api.NewToken
 	}{
 		{&d.readOnly, api.NewToken{Name: "reports", Access: token.ReadOnly}},
-		{&d.readWrite, api.NewToken{Name: "checkout", UserID: d.owner.ID, Access: token.ReadWrite, IPAllowlist: []string{"127.0.0.1", "::1"}}},
+		{&d.readWrite, api.NewToken{Name: "checkout", UserID: d.owner.ID, Access: token.ReadWrite, IPAllowlist: thisMachine()}},
 		{&d.custom, api.NewToken{Name: "reconciliation", Access: token.Custom, Scopes: []string{"payments:read"}}},
 	} {
-		n.ask.AccountID = d.account.ID
-		if *n.issued, err = c.CreateToken(ctx, rand.Text(), n.ask); err != nil {
+		if *n.issued, err = d.issue(ctx, n.ask); err != nil {
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ func (d *demonstration) caddyfile() string {
 			payments:read read
 			payments:write
 		}
-	}
+%[10]s	}
 }
 
 %[5]s {
@@ -65,7 +65,7 @@ http://:%[8]s {
 }
 `, d.admin, caddyfileQuote(d.file("caddy")), caddyfileQuote(d.file("sallyport.log")), caddyfileQuote(d.file("sallyport.db")),
 		sites, host, d.upstream, port,
-		caddyfileQuote(`{"type":"urn:sallyport:problem:unknown_host","title":"No API has this host name","status":404,"code":"unknown_host"}`))
+		caddyfileQuote(`{"type":"urn:sallyport:problem:unknown_host","title":"No API has this host name","status":404,"code":"unknown_host"}`), d.lifePolicy())
 }
 
 // caddyfileQuote makes one Caddyfile token of a text.

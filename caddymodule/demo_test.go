@@ -107,6 +107,7 @@ func TestTheDemoRefusesWhatWouldHarm(t *testing.T) {
 		"an admin endpoint for others":       {[]string{"--admin", ":2019"}, "this machine only"},
 		"something that is not an address":   {[]string{"--listen", "8080"}, "takes an address"},
 		"an argument that it does not know":  {[]string{"now"}, "unknown command"},
+		"mails, where none are sent":         {[]string{"--mails"}, "needs --lifecycle"},
 		"an option that no demo of ours has": {[]string{"--domain", "x"}, "unknown flag"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,9 +1,10 @@
-// Package demo is the small API that the demo guards: accounts and payments to
-// read and to write, a stream of events, a WebSocket that echoes, and a page
-// that shows what the gate tells an upstream about its caller.
+// Package demo is what stands around the gate in the demo: a mailbox, and the small
+// API that the gate guards, with accounts and payments to read and to write, a
+// stream of events, a WebSocket that echoes, and a page that shows what the gate
+// tells an upstream about its caller.
 //
-// It has no authentication of its own and must never listen on anything but a
-// loopback address: whoever reaches it directly has gone round the gate.
+// Neither has authentication of its own, and must never listen on anything but a
+// loopback address: whoever reaches the API directly has gone round the gate.
 package demo
 
 import (
