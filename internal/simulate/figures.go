@@ -22,6 +22,7 @@ const (
 	Twice         Count = "twice"          // a second scheduler came at once after the first
 	Interleaved   Count = "interleaved"    // something happened between a scheduler's transactions
 	PolicyChanged Count = "policy changed" // for all tokens under it
+	Surprised     Count = "surprised"      // a date came, and only what was not told held its act back
 )
 
 // ... what the lifecycle did, and was judged for, ...

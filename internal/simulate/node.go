@@ -28,6 +28,7 @@ type node struct {
 	orphans []orphan
 
 	connected bool
+	silent    bool      // it tells nothing for now
 	contact   time.Time // by the true clock
 	stale     time.Duration
 	cache     map[token.ID]seen // of the moment when it lost the store
@@ -178,7 +179,7 @@ func (w *World) setClock(n *node, skew time.Duration) {
 // drain tells the store what the node saw up to a moment ago, with what earlier
 // processes left.
 func (w *World) drain(n *node) error {
-	if !n.up || !n.connected {
+	if !n.up || !n.connected || n.silent {
 		return nil
 	}
 	through := n.now(w)

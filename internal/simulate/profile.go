@@ -20,6 +20,9 @@ type Profile struct {
 	// The chances of a pass, and that a gateway does not tell at a step, and that a
 	// copy is not taken.
 	Killed, Twice, Interleaved, Silent, Refused float64
+	// Surprised is the chance that the next step leads to a date at which one gateway
+	// has seen a use that it did not tell.
+	Surprised float64
 	// Strides are the times from one step to the next. The lifecycle rests when two
 	// passes are more than 48 hours apart.
 	Strides []time.Duration
@@ -42,7 +45,7 @@ func Calm() Profile {
 			Crashed: 0.005, PowerLost: 0.0003, DiskLost: 0.0002, Stopped: 0.01, CutOff: 0.01, ClockSet: 0.0003,
 			Leapt: 0.001, MailDown: 0.004, Raised: 0.005, Paused: 0.003,
 		},
-		Killed: 0.05, Twice: 0.15, Interleaved: 0.1, Silent: 0.03, Refused: 0.03,
+		Killed: 0.05, Twice: 0.15, Interleaved: 0.1, Silent: 0.03, Refused: 0.03, Surprised: 0.1,
 		Strides: []time.Duration{9 * time.Hour, 40 * time.Hour, 44 * time.Hour, 45 * time.Hour, 46 * time.Hour, 46 * time.Hour},
 		Edgy:    0.2, Idle: 0.1, Accounts: []int{0, 1, 2, 3, 0, 1, 2, 0},
 	}
@@ -56,7 +59,7 @@ func Stormy() Profile {
 			Crashed: 0.017, PowerLost: 0.005, DiskLost: 0.0035, Stopped: 0.017, CutOff: 0.035, ClockSet: 0.005,
 			Leapt: 0.007, MailDown: 0.017, Raised: 0.017, Paused: 0.005,
 		},
-		Killed: 0.15, Twice: 0.5, Interleaved: 0.3, Silent: 0.1, Refused: 0.1,
+		Killed: 0.15, Twice: 0.5, Interleaved: 0.3, Silent: 0.1, Refused: 0.1, Surprised: 0.15,
 		Strides: []time.Duration{time.Hour, 8 * time.Hour, 24 * time.Hour, 24 * time.Hour},
 		Edgy:    0.8, Idle: 0.25, Accounts: []int{0, 1, 2, 3},
 	}

@@ -50,7 +50,7 @@ func TestFleetsLiveForYearsAndNoRuleIsBroken(t *testing.T) {
 	})
 	for _, c := range []simulate.Count{
 		simulate.Announced, simulate.CalledOff + ": used", simulate.CalledOff + ": blind",
-		simulate.Downgraded, simulate.Deleted, simulate.Expired, simulate.Purged, simulate.Restored, simulate.Lulls,
+		simulate.Downgraded, simulate.Deleted, simulate.Expired, simulate.Purged, simulate.Restored, simulate.Lulls, simulate.Surprised,
 	} {
 		require.NotZero(t, all.Counts[c], c)
 	}

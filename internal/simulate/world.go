@@ -301,6 +301,14 @@ func (w *World) storm(ctx context.Context, length time.Duration, end time.Time) 
 		if err := w.act(ctx); err != nil {
 			return err
 		}
+		if w.chance(w.profile.Surprised) {
+			if done, err := w.surprise(ctx); done || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		if err := w.step(ctx, w.stride()); err != nil {
 			return err
 		}
@@ -450,6 +458,12 @@ func (w *World) step(ctx context.Context, d time.Duration) error {
 // the store, has seen what nobody knows: best a use of the very token whose date has
 // come.
 func (w *World) tell(n *node) error {
+	if n.silent {
+		if n.connected {
+			return w.touch(n)
+		}
+		return nil
+	}
 	silent := w.profile.Silent
 	if w.edge != nil {
 		silent += 0.3
