@@ -99,6 +99,8 @@ func New(o Options) (http.Handler, error) {
 	h.api.UseMiddleware(h.admit)
 	h.tokenRoutes()
 	h.tokenLifeRoutes()
+	h.introspectionRoutes()
+	h.leakRoutes()
 	h.rotationRoutes()
 	h.accountRoutes()
 	h.userRoutes()

@@ -44,8 +44,14 @@ func (g *gateway) operations() []operation {
 // ask fills in what the route needs to get as far as the authority.
 func (o *operation) ask(id string) asked {
 	a := asked{method: o.method, path: strings.Replace(o.path, "{id}", id, 1)}
-	if o.takesBody() {
+	switch {
+	case o.takesBody():
 		a.body = o.body()
+	case o.takesForm():
+		a.body = "token=x"
+		a = a.with("Content-Type", "application/x-www-form-urlencoded")
+	case o.RequestBody != nil:
+		a.body = "[]"
 	}
 	if o.method == http.MethodPatch {
 		a = a.with("If-Match", `"1"`)
@@ -53,7 +59,18 @@ func (o *operation) ask(id string) asked {
 	return a
 }
 
-func (o *operation) takesBody() bool { return o.RequestBody != nil }
+// takesBody says whether the route takes a JSON object, as all do that take a body but
+// the two whose form others set.
+func (o *operation) takesBody() bool {
+	if o.RequestBody == nil || o.RequestBody.Value.Content["application/json"] == nil {
+		return false
+	}
+	return !o.schema().Type.Is("array")
+}
+
+func (o *operation) takesForm() bool {
+	return o.RequestBody != nil && o.RequestBody.Value.Content["application/x-www-form-urlencoded"] != nil
+}
 
 // body gives the smallest body that is valid.
 func (o *operation) body() string {
@@ -99,6 +116,9 @@ func TestNoRouteActsOnABodyThatIsNotStrictJSON(t *testing.T) {
 	for _, o := range g.operations() {
 		t.Run(o.id, func(t *testing.T) {
 			ask := o.ask("tok_none")
+			if o.RequestBody != nil && !o.takesBody() {
+				t.Skip("tested with its route")
+			}
 			if !o.takesBody() {
 				ask.body = `{}`
 				g.refused(ask, http.StatusBadRequest, "invalid_request")

@@ -80,7 +80,7 @@ type RotationChange struct {
 type RotationExtension struct {
 	_ struct{} `additionalProperties:"false"`
 
-	PreviousSecretExpiresAt time.Time `json:"previous_secret_expires_at" doc:"When the previous secret is to end (RFC 3339): later than now, and within the policy's grace_max, counted from the rotation, unless an operator asks in the operator's own name. A rotation without an end gets one, within grace_max from now."`
+	PreviousSecretExpiresAt time.Time `json:"previous_secret_expires_at" doc:"When the previous secret is to end (RFC 3339): later than now, and within the policy's grace_max, counted from the rotation, unless an operator asks. A rotation without an end gets one, within grace_max from now."`
 	PreviousSecretID        token.ID  `json:"previous_secret_id,omitempty" pattern:"^[a-z0-9_]{1,64}$" doc:"The previous secret that is meant; absent: whichever it is." example:"sec_example"`
 	Confirm                 bool      `json:"confirm,omitempty" doc:"Confirms the change where the policy asks for it."`
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
@@ -77,6 +78,25 @@ func (a *Authority) Declare(ctx context.Context, by By, d Declarations) error {
 		}
 		return nil
 	})
+}
+
+// DeclaredOtherwise names the records for which the store holds something else than
+// was declared: another gateway has another configuration, and was started later.
+// What Declare wrote last holds, for all of them.
+func (a *Authority) DeclaredOtherwise(ctx context.Context, by By, d Declarations) (names []string, err error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	err = a.see(ctx, by, VerbDeclare, anything, func(s *step) error {
+		plan, err := s.planDeclarations(&d)
+		names = make([]string, len(plan))
+		for i, p := range plan {
+			kind, _, _ := strings.Cut(string(p.verb), ".")
+			names[i] = kind + " " + p.name
+		}
+		return err
+	})
+	return names, err
 }
 
 // planned is one record that Declare changes.

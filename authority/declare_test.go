@@ -249,3 +249,24 @@ func TestDeclareRefusesWhatCannotHold(t *testing.T) {
 		})
 	}
 }
+
+// Design 7: of gateways that declare different things, the one that was started last
+// wins, and each can tell that there is another.
+func TestGatewaysThatDeclareDifferentThingsAreNoticed(t *testing.T) {
+	h := bare(t)
+	mine := authority.Declarations{Policies: []token.Policy{liberal()}, Scopes: testScopes}
+	require.NoError(t, h.Declare(ctx, system, mine))
+	others, err := h.DeclaredOtherwise(ctx, system, mine)
+	require.NoError(t, err)
+	require.Empty(t, others)
+
+	theirs := authority.Declarations{Policies: []token.Policy{liberal()}, Scopes: testScopes[1:]}
+	theirs.Policies[0].GraceMax = 48 * time.Hour
+	require.NoError(t, h.Declare(ctx, system, theirs))
+	others, err = h.DeclaredOtherwise(ctx, system, mine)
+	require.NoError(t, err)
+	require.Equal(t, []string{"scope " + testScopes[0].Name, "policy test"}, others)
+	others, err = h.DeclaredOtherwise(ctx, system, theirs)
+	require.NoError(t, err)
+	require.Empty(t, others, "what was declared last holds")
+}

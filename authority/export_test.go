@@ -16,6 +16,7 @@ func PermissionRows(p *token.Policy) string {
 		row := &permissions[i]
 		users := "operators only"
 		switch row.basis {
+		case operatorsOnly:
 		case everyUser:
 			users = "everyone"
 		case byAllow, byView, byRole:
@@ -75,3 +76,9 @@ func (k *TestAsker) May(v Verb, id string, account, user token.ID) error {
 
 // MustStepUp says whether the verb takes a code.
 func (k *TestAsker) MustStepUp(v Verb) bool { return k.asker().mustStepUp(v) }
+
+// LeakHost and LeakSource say what is kept of where a secret was found.
+var (
+	LeakHost   = leakHost
+	LeakSource = leakSource
+)

@@ -78,6 +78,7 @@ var permissions = []permission{
 	{verb: "token.rotation", basis: byView, scope: readsTokens, self: true},
 	{verb: VerbPlanLifecycle, basis: byView, scope: readsTokens},
 	{verb: VerbVerifyToken},
+	{verb: VerbLeakToken},
 
 	{verb: VerbShowAccount, basis: everyUser, scope: readsUsers},
 	{verb: VerbEditAccount, basis: byRole, roles: []string{roleOwner, roleAdmin}},

@@ -396,7 +396,7 @@ func (a *App) Start() error {
 		return err
 	}
 	steward := newSteward(open, a.SecretPrefixes, a.mailer, a.teller(), a.mailRate(), a.logger)
-	steward.webhooks.Allow = a.allowed
+	steward.webhooks.Allow, steward.declared = a.allowed, a.declarations
 	s, err := a.serve(open, steward)
 	if err != nil {
 		return err
@@ -451,7 +451,7 @@ func (a *App) serve(open *opened, steward *steward) (*serving, error) {
 	health := func() api.Health {
 		checks := open.checks()
 		if k := s.steward.Load(); k != nil {
-			checks = append(checks, k.check())
+			checks = append(checks, k.check(), k.configurationCheck())
 		}
 		return healthOf(open.store.Stats(), a.staleFor(), checks...)
 	}

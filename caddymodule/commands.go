@@ -49,6 +49,7 @@ var commands = []command{
 	{name: "policy", short: "Lists the policies that rule accounts", build: policyCommands},
 	{name: "scopes", short: "Lists the scopes that tokens can have", build: scopeCommands},
 	{name: "token", short: "Creates, lists, edits, rotates and ends tokens", build: tokenCommands},
+	{name: "leak", short: "Deals with secrets that were found where others can read them", build: leakCommands},
 	{name: "lifecycle", short: "Shows what is to come for tokens and what is known of their use", build: lifecycleCommands},
 	{name: "notice", short: "Lists the messages to people", build: noticeCommands},
 	{name: "webhook", short: "Manages webhooks, where events are sent to, and their signing secrets", build: webhookCommands},

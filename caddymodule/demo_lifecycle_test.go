@@ -95,17 +95,24 @@ func TestALifeInAMinuteIsToldToItsEnd(t *testing.T) {
 			{who: "gate", what: "POST 201 again"},
 		},
 		"old-export": {
-			{who: "gate", what: "GET 200"}, {who: "mail", what: "will be deleted on"},
-			{who: "mail", what: "was deleted"}, {who: "gate", what: "GET 401 revoked_token"},
+			{who: "gate", what: "GET 200"},
+			{who: "mail", what: "will be deleted on"},
+			{who: "mail", what: "was deleted"},
+			{who: "gate", what: "GET 401 revoked_token"},
 		},
 		"month-end": {
-			{who: "gate", what: "GET 200"}, {who: "mail", what: "will be deleted on"},
-			{who: "gate", what: "GET 200"}, {who: "mail", what: "will not be deleted"},
+			{who: "gate", what: "GET 200"},
+			{who: "mail", what: "will be deleted on"},
+			{who: "gate", what: "GET 200"},
+			{who: "mail", what: "will not be deleted"},
 		},
 		"backup": {
-			{who: "gate", what: "GET 200"}, {who: "mail", what: "will be deleted on"},
-			{who: "mail", what: "was deleted"}, {who: "gate", what: "GET 401 revoked_token"},
-			{who: "operator", what: "token restore tok_"}, {who: "gate", what: "GET 200 again"},
+			{who: "gate", what: "GET 200"},
+			{who: "mail", what: "will be deleted on"},
+			{who: "mail", what: "was deleted"},
+			{who: "gate", what: "GET 401 revoked_token"},
+			{who: "operator", what: "token restore tok_"},
+			{who: "gate", what: "GET 200 again"},
 		},
 	} {
 		next := 0

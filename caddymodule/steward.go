@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sallyport/sallyport/api"
+	"github.com/sallyport/sallyport/authority"
 	"github.com/sallyport/sallyport/lifecycle"
 	"github.com/sallyport/sallyport/notify"
 	"github.com/sallyport/sallyport/token"
@@ -38,6 +40,7 @@ type steward struct {
 	logger    *zap.Logger
 	sender    *notify.Sender
 	webhooks  *notify.Webhooks
+	declared  authority.Declarations
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 	once      sync.Once
@@ -46,7 +49,8 @@ type steward struct {
 	told   map[string]time.Time // alarms, by what they say
 	held   int
 	failed error
-	silent bool // policies ask for notices, and there is no way to give them
+	others []string // what gateways with another configuration declare otherwise
+	silent bool     // policies ask for notices, and there is no way to give them
 }
 
 // newID makes IDs that were never used.
@@ -134,15 +138,22 @@ func (s *steward) round(ctx context.Context) {
 	if err == nil {
 		err = s.lifecycle.Authority.RekeyCodes(limited, bySystem)
 	}
+	var others []string
+	if err == nil {
+		others, err = s.lifecycle.Authority.DeclaredOtherwise(limited, bySystem, s.declared)
+	}
 	if ctx.Err() != nil {
 		return
 	}
 	s.mu.Lock()
 	s.failed = err
 	if err == nil {
-		s.held, s.silent = report.Held, report.Silent
+		s.held, s.silent, s.others = report.Held, report.Silent, others
 	}
 	s.mu.Unlock()
+	if len(others) > 0 {
+		s.alarm(lifecycle.Alarm{Kind: "configuration", Text: otherwise(others)})
+	}
 	if err != nil {
 		s.alarm(lifecycle.Alarm{Kind: "failed", Text: fmt.Sprintf("could not look after the tokens: %v", err)})
 		return
@@ -190,6 +201,30 @@ func (s *steward) check() api.Check {
 	case s.held > 0:
 		check.Status = api.Degraded
 		check.Detail = fmt.Sprintf("%d tokens wait for the allowance of 24 hours: look at lifecycle plan.", s.held)
+	}
+	return check
+}
+
+// maxOthers is how many names one message has.
+const maxOthers = 10
+
+func otherwise(names []string) string {
+	more := ""
+	if len(names) > maxOthers {
+		names, more = names[:maxOthers], ", and more"
+	}
+	return fmt.Sprintf("Another gateway of this store declares these otherwise, and what was declared last holds for all of them: %s%s. Give every gateway the same sallyport options, and reload.",
+		strings.Join(names, ", "), more)
+}
+
+// configurationCheck says whether all gateways declare the same. None of it keeps
+// requests from being served.
+func (s *steward) configurationCheck() api.Check {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	check := api.Check{Name: "configuration", Status: api.Ready}
+	if len(s.others) > 0 {
+		check.Status, check.Detail = api.Degraded, otherwise(s.others)
 	}
 	return check
 }

@@ -312,6 +312,16 @@ func TestAMailSaysWhatHappenedAndNotWhatMightHave(t *testing.T) {
 			[]string{"have the token revoked", "need a new token"},
 			[]string{"rotate the token", "at the address"},
 		},
+		"revoked for a leak": {
+			token.EventRevoked, notify.Facts{Reason: notify.ReasonLeaked, Note: "it was found at github.com"},
+			[]string{"because a secret of it was found where others can read it", "it was found at github"}, nil,
+		},
+		"an old secret that was found": {
+			token.EventRetiredSecretUsed,
+			notify.Facts{Reason: notify.ReasonLeaked, Last4: "zz99"},
+			[]string{"was found", "ending in zz99", "does not work any more", "goes on with its other secret"},
+			[]string{"was used", "The request was refused", "Somebody"},
+		},
 		"what was wrongly deleted":          {token.EventRestored, notify.Facts{Reason: notify.ReasonLateUse}, []string{"was restored", "became known late"}, nil},
 		"what could not be put back":        {token.EventRestored, notify.Facts{Reason: notify.ReasonLateUseStands}, []string{"could not be"}, []string{"was restored"}},
 		"what was wrongly taken":            {token.EventDowngradeUndone, notify.Facts{Reason: notify.ReasonLateUse}, []string{"was given back", "became known late"}, nil},

@@ -132,10 +132,11 @@ func wordsOf(source []byte) string {
 	var s scanner.Scanner
 	s.Init(token.NewFileSet().AddFile("", -1, len(source)), source, nil, scanner.ScanComments)
 	for {
-		switch _, kind, text := s.Scan(); kind {
-		case token.EOF:
+		_, kind, text := s.Scan()
+		if kind == token.EOF {
 			return b.String()
-		case token.COMMENT, token.STRING:
+		}
+		if kind == token.COMMENT || kind == token.STRING {
 			b.WriteString(text + "\n")
 		}
 	}
