@@ -313,8 +313,10 @@ func TestAMailSaysWhatHappenedAndNotWhatMightHave(t *testing.T) {
 			[]string{"rotate the token", "at the address"},
 		},
 		"revoked for a leak": {
-			token.EventRevoked, notify.Facts{Reason: notify.ReasonLeaked, Note: "it was found at github.com"},
-			[]string{"because a secret of it was found where others can read it", "it was found at github"}, nil,
+			token.EventRevoked,
+			notify.Facts{Reason: notify.ReasonLeaked, Note: "it was found at github.com"},
+			[]string{"because a secret of it was found where others can read it", "it was found at github"},
+			nil,
 		},
 		"an old secret that was found": {
 			token.EventRetiredSecretUsed,

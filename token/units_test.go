@@ -12,16 +12,19 @@ import (
 
 func unitFacts() (*token.Token, *token.Facts) {
 	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	return &token.Token{
-			ID: "tok_1", AccountID: "acc_1", UserID: "usr_1", Grant: token.Grant{Access: token.ReadOnly},
-			Environment: token.Production, State: token.Active, CreatedAt: now, LifetimeFrom: now,
-		}, &token.Facts{
-			Secret:  &token.SecretRecord{TokenID: "tok_1", Status: token.Current},
-			Account: &token.Account{ID: "acc_1", Policy: "default"}, Policy: &token.Policy{Name: "default"},
-			User:     &token.User{ID: "usr_1", AccountID: "acc_1", Role: "member", BusinessUnits: []string{"north", "south"}},
-			Role:     &token.Role{Name: "member", Ceiling: token.Grant{Access: token.ReadWrite}},
-			Required: token.ReadScope,
-		}
+	t := &token.Token{
+		ID: "tok_1", AccountID: "acc_1", UserID: "usr_1", Grant: token.Grant{Access: token.ReadOnly},
+		Environment: token.Production, State: token.Active, CreatedAt: now, LifetimeFrom: now,
+	}
+	f := &token.Facts{
+		Secret:   &token.SecretRecord{TokenID: "tok_1", Status: token.Current},
+		Account:  &token.Account{ID: "acc_1", Policy: "default"},
+		Policy:   &token.Policy{Name: "default"},
+		User:     &token.User{ID: "usr_1", AccountID: "acc_1", Role: "member", BusinessUnits: []string{"north", "south"}},
+		Role:     &token.Role{Name: "member", Ceiling: token.Grant{Access: token.ReadWrite}},
+		Required: token.ReadScope,
+	}
+	return t, f
 }
 
 // O10: an operation that is bound to business units is open to the tokens of the
