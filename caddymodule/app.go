@@ -411,6 +411,7 @@ func (a *App) Start() error {
 	if a.keys.warning != "" {
 		a.logger.Warn(a.keys.warning)
 	}
+	a.warnOfRoutes()
 	open.activity.tell(a.logActivity)
 	if err := open.activity.guard(a, a.gates.Load() > 0, a.made); err != nil {
 		return err

@@ -57,6 +57,7 @@ var commands = []command{
 	{name: "node", short: "Lists the gateways that use the store, and gives up lost ones", build: nodeCommands},
 	{name: "master-key", short: "Shows, rotates and removes master keys, on the store itself", build: masterKeyCommands},
 	{name: "store", short: "Copies the store to another database, on the stores themselves", build: storeCommands},
+	{name: "routes", short: "Lists what can be reached without passing a gate, for CI", long: routesHelp, build: routesCommand},
 	{name: "migrate", short: "Makes the store, or brings its schema up to date", build: migrateCommand},
 }
 
