@@ -26,6 +26,7 @@ import (
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 	"github.com/sallyport/sallyport/tokenstore/sqlite"
+	"github.com/sallyport/sallyport/tokenstore/storetest"
 )
 
 const base = "/sallyport/v1"
@@ -56,7 +57,7 @@ func newGateway(t *testing.T) *gateway {
 	g := &gateway{t: t, now: start, health: api.HealthOf()}
 	ring, err := tokenstore.NewRing(rand.Reader)
 	require.NoError(t, err)
-	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "sallyport.db"), sqlite.Options{Ring: ring, Now: g.clock})
+	store, err := sqlite.Open(t.Context(), filepath.Join(storetest.Memory(t), "sallyport.db"), sqlite.Options{Ring: ring, Now: g.clock})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	g.store = store

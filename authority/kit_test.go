@@ -98,7 +98,7 @@ func open(t testing.TB, path string, ring *tokenstore.Ring, c *clock) *authority
 func bare(t testing.TB) *house {
 	t.Helper()
 	c := &clock{at: storetest.Now().Add(345 * time.Nanosecond)}
-	path := filepath.Join(t.TempDir(), "sallyport.db")
+	path := filepath.Join(storetest.Memory(t), "sallyport.db")
 	h := &house{Authority: open(t, path, storetest.Ring(t), c), t: t, clock: c, path: path}
 	require.NoError(t, h.EnsureKeys(ctx, system))
 	return h

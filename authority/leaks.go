@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -221,30 +220,7 @@ func (s *step) tellOfLeak(h *held, found *token.SecretRecord, f notify.Facts) er
 // noted once: the secret does not get any deader, and public places are searched again
 // and again.
 func (s *step) leakNoted(found *token.SecretRecord) (bool, error) {
-	q := tokenstore.AuditQuery{
-		Target: string(found.TokenID), Verb: string(VerbLeakToken), Page: tokenstore.Page{Limit: tokenstore.MaxLimit},
-	}
-	for {
-		entries, next, err := s.tx.AuditEntries(q)
-		if err != nil {
-			return false, err
-		}
-		for i := range entries {
-			var noted struct {
-				SecretID token.ID `json:"secret_id"`
-			}
-			if err := json.Unmarshal(entries[i].After, &noted); err != nil {
-				return false, errors.New("an audit entry of a leak can not be read")
-			}
-			if noted.SecretID == found.ID {
-				return true, nil
-			}
-		}
-		if next == "" {
-			return false, nil
-		}
-		q.Cursor = next
-	}
+	return s.noted(found, tokenstore.AuditQuery{Target: string(found.TokenID), Verb: string(VerbLeakToken)})
 }
 
 const maxHost = 253

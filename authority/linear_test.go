@@ -156,7 +156,7 @@ func (b *believed) rotate(in *asked, out *answered, over bool, grace time.Durati
 func TestVerbsOnOneTokenAreLinearizable(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		h := build(t)
-		histories(h, h.Store, 60)
+		histories(h, h.Store, 30)
 	})
 	t.Run("postgres", func(t *testing.T) {
 		if testing.Short() {
@@ -174,7 +174,7 @@ func TestVerbsOnOneTokenAreLinearizable(t *testing.T) {
 		h.policy()
 		h.account, err = h.CreateAccount(ctx, kim, authority.NewAccount{Name: "Castle Supplies", Policy: "test"})
 		require.NoError(t, err)
-		histories(h, store, 25)
+		histories(h, store, 10)
 	})
 }
 

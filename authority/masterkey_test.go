@@ -44,7 +44,7 @@ func rings(t testing.TB, lists ...[]string) []*tokenstore.Ring {
 func twoKeys(t testing.TB) (h *house, first, second string) {
 	t.Helper()
 	c := &clock{at: storetest.Now()}
-	path := filepath.Join(t.TempDir(), "sallyport.db")
+	path := filepath.Join(storetest.Memory(t), "sallyport.db")
 	ring := rings(t, []string{"first", "second"})[0]
 	h = &house{Authority: open(t, path, ring, c), t: t, clock: c, path: path}
 	require.NoError(t, h.EnsureKeys(ctx, system))
@@ -88,7 +88,7 @@ func TestAStartWithTheWrongKeysStops(t *testing.T) {
 	all := rings(t, []string{"a", "b"}, []string{"b"}, []string{"a", "b", "c"})
 	impostor := rings(t, []string{"a", "b"})[0]
 	c := &clock{at: storetest.Now()}
-	path := filepath.Join(t.TempDir(), "sallyport.db")
+	path := filepath.Join(storetest.Memory(t), "sallyport.db")
 	h := &house{Authority: open(t, path, all[0], c), t: t, clock: c}
 	require.NoError(t, h.EnsureKeys(ctx, system))
 

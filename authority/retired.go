@@ -3,7 +3,7 @@ package authority
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -152,24 +152,28 @@ func (s *step) tellOfRetiredUse(h *held, use RetiredUse, used *token.SecretRecor
 // notedToday says whether a use of the secret stands in the audit log already
 // today. The log and not the outbox is asked: there may be nobody to tell.
 func (s *step) notedToday(used *token.SecretRecord) (bool, error) {
-	q := tokenstore.AuditQuery{
+	return s.noted(used, tokenstore.AuditQuery{
 		Target: string(used.TokenID), Verb: string(VerbNoteRetiredUse),
 		After: dayOf(s.now).Add(-time.Microsecond), // which is excluded
-		Page:  tokenstore.Page{Limit: tokenstore.MaxLimit},
-	}
+	})
+}
+
+// noted says whether one of some audit entries is about a secret.
+func (s *step) noted(secret *token.SecretRecord, q tokenstore.AuditQuery) (bool, error) {
+	q.Limit = tokenstore.MaxLimit
 	for {
 		entries, next, err := s.tx.AuditEntries(q)
 		if err != nil {
 			return false, err
 		}
 		for i := range entries {
-			var noted struct {
+			var about struct {
 				SecretID token.ID `json:"secret_id"`
 			}
-			if err := json.Unmarshal(entries[i].After, &noted); err != nil {
-				return false, errors.New("an audit entry of a retired secret can not be read")
+			if err := json.Unmarshal(entries[i].After, &about); err != nil {
+				return false, fmt.Errorf("an audit entry of %s can not be read", q.Verb)
 			}
-			if noted.SecretID == used.ID {
+			if about.SecretID == secret.ID {
 				return true, nil
 			}
 		}

@@ -158,17 +158,7 @@ func tokenExtend(in *invocation, parent *cobra.Command) {
 	var until, duration, previous string
 	cmd := in.client(parent, "extend ID", "Moves the end of the previous secret", cobra.ExactArgs(1), func(ctx context.Context, c *api.Client, args []string) error {
 		var err error
-		switch {
-		case until != "" && duration != "":
-			err = errors.New("give --until or --duration, not both")
-		case until != "":
-			r.PreviousSecretExpiresAt, err = parseTime("--until", until)
-		case duration != "":
-			r.PreviousSecretExpiresAt, err = expiry("", duration, time.Now())
-		default:
-			err = errors.New("give the new end of the previous secret: --until or --duration")
-		}
-		if err != nil {
+		if r.PreviousSecretExpiresAt, err = endOf(until, duration, "give the new end of the previous secret: --until or --duration"); err != nil {
 			return err
 		}
 		r.PreviousSecretID = token.ID(previous)

@@ -62,17 +62,7 @@ func tokenExempt(in *invocation, parent *cobra.Command) {
 			return in.printToken(&t, err)
 		}
 		var err error
-		switch {
-		case until != "" && duration != "":
-			err = errors.New("give --until or --duration, not both")
-		case until != "":
-			e.Until, err = parseTime("--until", until)
-		case duration != "":
-			e.Until, err = expiry("", duration, time.Now())
-		default:
-			err = errors.New("an exemption has an end: give --until or --duration; or --end to end the one that there is")
-		}
-		if err != nil {
+		if e.Until, err = endOf(until, duration, "an exemption has an end: give --until or --duration; or --end to end the one that there is"); err != nil {
 			return err
 		}
 		if e.Reason == "" {
@@ -167,4 +157,19 @@ func (in *invocation) printRecommendation(r *api.Recommendation) error {
 		in.say("It came from more addresses than are kept apart: an allow-list of these would shut some callers out.")
 	}
 	return err
+}
+
+// endOf is the time that --until or --duration names. absent is what to say when
+// neither is there.
+func endOf(until, duration, absent string) (time.Time, error) {
+	switch {
+	case until != "" && duration != "":
+		return time.Time{}, errors.New("give --until or --duration, not both")
+	case until != "":
+		return parseTime("--until", until)
+	case duration != "":
+		return expiry("", duration, time.Now())
+	default:
+		return time.Time{}, errors.New(absent)
+	}
 }

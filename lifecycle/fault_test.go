@@ -118,7 +118,7 @@ func killedAt(t *testing.T, at, n int) (died bool) {
 	ring, k := storetest.Ring(t), doomed
 	o := sqlite.Options{Ring: ring, Now: c.Now}
 	o.Wrap = mortally
-	store, err := sqlite.Open(ctx, filepath.Join(memory(t), "s.db"), o)
+	store, err := sqlite.Open(ctx, filepath.Join(storetest.Memory(t), "s.db"), o)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, store.Close()) }()
 	h := move(t, store, ring, c)
@@ -164,7 +164,7 @@ func killedAt(t *testing.T, at, n int) (died bool) {
 func TestManyGatewaysAtOnceHaveOneEffect(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *tokenstore.Ring, *clock) tokenstore.Store{
 		"sqlite": func(t *testing.T, ring *tokenstore.Ring, c *clock) tokenstore.Store {
-			s, err := sqlite.Open(ctx, filepath.Join(memory(t), "s.db"), sqlite.Options{Ring: ring, Now: c.Now})
+			s, err := sqlite.Open(ctx, filepath.Join(storetest.Memory(t), "s.db"), sqlite.Options{Ring: ring, Now: c.Now})
 			require.NoError(t, err)
 			return s
 		},

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -88,25 +87,13 @@ func build(t testing.TB, change ...func(*token.Policy)) *house {
 	t.Helper()
 	c := &clock{at: storetest.Now().Truncate(day)}
 	ring := storetest.Ring(t)
-	path := filepath.Join(memory(t), "s.db")
+	path := filepath.Join(storetest.Memory(t), "s.db")
 	store, err := sqlite.Open(ctx, path, sqlite.Options{Ring: ring, Now: c.Now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	h := move(t, store, ring, c, change...)
 	h.path = path
 	return h
-}
-
-// memory is a directory that needs no disk, where there is one: none of these
-// tests is about what a disk does.
-func memory(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "sallyport-lifecycle-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
 }
 
 // move sets a house up in a store that is there.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,4 +202,56 @@ func TestRotatingOnFirstUse(t *testing.T) {
 	require.Contains(t, log, "token.start_grace")
 	require.Contains(t, log, `"first_used_at"`)
 	g.command("audit", "verify")
+}
+
+// S6, S10, T11, T15: whoever follows docs/rotation.md step by step gives busy programs
+// a new secret without one failed request.
+func TestABusyTokenIsRotatedWithoutAFailedRequest(t *testing.T) {
+	g, _, create := newRotations(t)
+	old := create()
+	const programs = 4
+	var (
+		secrets [programs]atomic.Value // what each program has been given
+		sent    [programs]atomic.Int64 // with the secret that it has now
+		failed  atomic.Int64
+		wait    sync.WaitGroup
+	)
+	stop := make(chan struct{})
+	for i := range programs {
+		secrets[i].Store(old.Secret)
+		wait.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				status, _, err := g.send("GET", "/get", secrets[i].Load().(string))
+				if err != nil || status != http.StatusOK {
+					failed.Add(1)
+				}
+				sent[i].Add(1)
+			}
+		})
+	}
+	defer func() { close(stop); wait.Wait() }()
+	busy := func() { // every program has made requests since
+		for i := range programs {
+			from := sent[i].Load()
+			eventually(t, "it goes on", func() bool { return sent[i].Load() > from+3 })
+		}
+	}
+	busy()
+	fresh := g.issue("token", "rotate", old.id(), "--mode", "until_confirmed")
+	busy()
+	for i := range programs {
+		secrets[i].Store(fresh.Secret)
+		busy()
+	}
+	require.Empty(t, g.toldOfRotation(fresh.Secret), "who is told nothing has been switched over")
+	g.command("token", "confirm", old.id())
+	busy()
+	require.Zero(t, failed.Load())
+	g.want(http.StatusUnauthorized, "retired_secret", "GET", "/get", old.Secret)
+	g.works(fresh.Secret)
 }

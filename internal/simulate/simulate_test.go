@@ -2,13 +2,13 @@ package simulate_test
 
 import (
 	"context"
-	"os"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sallyport/sallyport/internal/simulate"
+	"github.com/sallyport/sallyport/tokenstore/storetest"
 )
 
 // I1, I4, I7, I10 and L1 to L10: whole fleets for years, with all faults on, each of
@@ -30,7 +30,7 @@ func TestFleetsLiveForYearsAndNoRuleIsBroken(t *testing.T) {
 		} {
 			t.Run(p.Name, func(t *testing.T) {
 				t.Parallel()
-				w, err := simulate.New(t.Context(), simulate.Config{Seed: uint64(seed), Dir: memory(t), Profile: p, Drill: true})
+				w, err := simulate.New(t.Context(), simulate.Config{Seed: uint64(seed), Dir: storetest.Memory(t), Profile: p, Drill: true})
 				require.NoError(t, err)
 				defer func() { require.NoError(t, w.Close()) }()
 				require.NoError(t, w.Run(context.Background()))
@@ -54,15 +54,4 @@ func TestFleetsLiveForYearsAndNoRuleIsBroken(t *testing.T) {
 	} {
 		require.NotZero(t, all.Counts[c], c)
 	}
-}
-
-// memory is a directory that needs no disk, where there is one.
-func memory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "sallyport-simulate-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
 }
