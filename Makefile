@@ -40,9 +40,10 @@ lint: $(GOLANGCI) ## golangci-lint: import rules and a short list of linters
 unit: ## all tests, without the race detector
 	$(GO) test -count=$(COUNT) ./...
 
+# ./test mostly waits for programs, so that it goes first, beside all others.
 .PHONY: race
 race: ## all tests under the race detector
-	$(GO) test -race -count=$(COUNT) -timeout 30m ./...
+	$(GO) test -race -count=$(COUNT) -timeout 40m ./test ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 5s)

@@ -88,7 +88,6 @@ func (h *handler) accountRoutes() {
 			}
 			return accountOrError(switched(
 				func() (token.Account, error) { return a.Account(ctx, by, id) },
-				func(now token.Account) bool { return now.Disabled == v.disabled },
 				func(now token.Account) (token.Account, error) {
 					return a.EditAccount(ctx, by, id, now.Version, authority.EditAccount{Disabled: &v.disabled})
 				},
@@ -109,12 +108,13 @@ const switchTries = 8
 
 // switched turns a record on or off. Whoever asks for that means the record as
 // it is now, whatever else was edited meanwhile, so that a version that has just
-// become old is no reason to refuse.
-func switched[T any](read func() (T, error), done func(T) bool, edit func(T) (T, error)) (T, error) {
+// become old is no reason to refuse. A record that is so already is edited all the
+// same, which changes nothing: to see it is not yet to be allowed to switch it.
+func switched[T any](read func() (T, error), edit func(T) (T, error)) (T, error) {
 	var err error
 	for range switchTries {
 		var now T
-		if now, err = read(); err != nil || done(now) {
+		if now, err = read(); err != nil {
 			return now, err
 		}
 		if now, err = edit(now); !errors.Is(err, authority.ErrVersionMismatch) {

@@ -46,7 +46,6 @@ func TestASwitchReadsAgainWhenItsVersionHasBecomeOld(t *testing.T) {
 		edits := 0
 		return switched(
 			func() (record, error) { return record{}, nil },
-			func(r record) bool { return r.on },
 			func(record) (record, error) {
 				if edits++; edits <= fail {
 					return record{}, with

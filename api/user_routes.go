@@ -94,7 +94,6 @@ func (h *handler) userRoutes() {
 			}
 			return userOrError(switched(
 				func() (token.User, error) { return a.User(ctx, by, id) },
-				func(now token.User) bool { return now.Disabled == v.disabled },
 				func(now token.User) (token.User, error) {
 					return a.EditUser(ctx, by, id, now.Version, authority.EditUser{Disabled: &v.disabled})
 				},

@@ -71,7 +71,8 @@ func (a *Authority) EditAccount(ctx context.Context, by By, id token.ID, version
 		}
 		was := accountFields(&account)
 		set(&account.Name, e.Name)
-		if differs(account.Disabled, e.Disabled) || differs(account.TokensOff, e.TokensOff) {
+		// Nothing else asks for the state, so that to name it is to switch it.
+		if e.Disabled != nil || differs(account.TokensOff, e.TokensOff) {
 			if err := s.also(VerbSwitchAccount); err != nil {
 				return err
 			}

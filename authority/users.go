@@ -135,7 +135,7 @@ func (s *step) switchUser(user *token.User, e *EditUser) error {
 		// Whoever edits an owner's address or state could take the account over.
 		return refuse(ErrExceedsGrantor, "only an owner, or the operator, makes or changes an owner")
 	}
-	if differs(user.Disabled, e.Disabled) || differs(user.TokensOff, e.TokensOff) {
+	if e.Disabled != nil || differs(user.TokensOff, e.TokensOff) {
 		if err := s.also(VerbSwitchUser); err != nil {
 			return err
 		}
