@@ -421,10 +421,17 @@ func (p *planner) addUnused(u *unused) {
 		}
 	}
 	p.add(Action{
-		Kind: u.kind, Due: u.due, Waits: waits | p.known(u.due),
+		// An act that was kept back (by the allowance, say) takes what was used since its
+		// date, too, so that all must be known nearly up to now (L8).
+		Kind: u.kind, Due: u.due, Waits: waits | p.known(later(u.due, p.now.Add(-untoldLimit))),
 		Grant: u.grant, Scopes: u.taken, Evidence: evidence,
 	})
 }
+
+// untoldLimit is how far back from the moment of an act gateways must have told of all
+// uses. It is far longer than one takes to tell, so that none holds an act back which
+// can tell at all.
+const untoldLimit = time.Hour
 
 // known says whether an action of a date has to wait until all that happened
 // before is known. For dates to come that is not asked yet.

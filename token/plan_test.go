@@ -263,6 +263,12 @@ func TestPlanFollowsTheRules(t *testing.T) {
 			"38 notice_deletion announcing 45, waits: coverage",
 			"45 delete_unused, waits: date notice",
 		}},
+		{"L8: an act that was kept back waits until all uses since its date are told", subject(gaps(46.9), notice(del, 38, 45, 38)), 47, []string{
+			"45 delete_unused, waits: coverage",
+		}},
+		{"L8: but not for those of the last moments", subject(gaps(46.97), notice(del, 38, 45, 38)), 47, []string{
+			"45 delete_unused",
+		}},
 		{"F30: without coverage nothing is done, and nothing called off", subject(notice(del, 38, 45, 38), func(s *token.Subject) { s.Coverage = nil }), 45, []string{
 			"45 delete_unused, waits: coverage",
 		}},

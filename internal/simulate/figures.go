@@ -34,7 +34,8 @@ const (
 	Deleted    Count = "deleted"
 	Expired    Count = "expired and deleted"
 	Purged     Count = "purged"
-	Late       Count = "used after all" // acts that a use shows to be wrong, which was told later
+	Late       Count = "used after all"               // acts that a use shows to be wrong, which was told later
+	Missed     Count = "used after the date and lost" // of these those of which nothing will be told
 	PutBack    Count = "put back"
 	Held       Count = "held" // by the allowance, pass by pass
 )

@@ -60,6 +60,7 @@ type request struct {
 	// What has become of the fact.
 	told, lost bool
 	toldAt     time.Time
+	blindBy    time.Time // when at the latest the store knows of the blind time that a loss leaves
 }
 
 func (n *node) now(w *World) time.Time { return w.now.Add(n.skew) }
@@ -125,12 +126,14 @@ func (w *World) boot(n *node) {
 // kill ends a process. What it wrote is still on the disk, unless that is lost; when
 // the power failed, the last of it may be missing, which the next process notices.
 func (w *World) kill(n *node, disk, power bool) {
+	// Its last contact is not after now.
+	blindBy := w.now.Add(n.stale + maxSkew)
 	o := orphan{run: n.run, started: n.started, stopped: n.now(w), journal: n.journal, gaps: n.gaps}
 	n.up, n.journal, n.gaps = false, nil, nil
 	switch {
 	case disk:
 		for _, old := range append(n.orphans, o) {
-			lose(old.journal)
+			lose(old.journal, blindBy)
 		}
 		n.orphans = nil
 		return
@@ -138,7 +141,7 @@ func (w *World) kill(n *node, disk, power bool) {
 		since := n.now(w).Add(-time.Second)
 		for i, r := range o.journal {
 			if r.fact.First.After(since) {
-				lose(o.journal[i:])
+				lose(o.journal[i:], blindBy)
 				o.journal = o.journal[:i:i]
 				break
 			}
@@ -150,9 +153,9 @@ func (w *World) kill(n *node, disk, power bool) {
 	}
 }
 
-func lose(list []*request) {
+func lose(list []*request, blindBy time.Time) {
 	for _, r := range list {
-		r.lost = !r.told
+		r.lost, r.blindBy = !r.told, blindBy
 	}
 }
 

@@ -28,6 +28,8 @@ type act struct {
 	before token.Grant
 	until  time.Time
 	wrong  []*request // uses of what was taken, that it did not know of
+	inside bool       // one of them was before the date up to which all has to be known
+	missed bool       // none of them will ever be told, and none was inside
 	passes int        // that came to their end since one of them was told
 	closed bool
 }
@@ -232,7 +234,11 @@ func (w *World) leaptLately() time.Duration {
 	return time.Second
 }
 
-// judgeUse is I1, by every request that was really forwarded.
+// judgeUse is I1, by every request that was really forwarded. All has to be known up
+// to the date of an act, and no further: an act that the allowance holds for days
+// after its date may miss a use of those days that a gateway has not told. That is put
+// back when it is told (L10), and such a use that is lost is held against an act only
+// once the store must know that it is blind there.
 func (w *World) judgeUse(a *act, ev *token.Evidence) {
 	for _, r := range a.token.requests {
 		if !r.at.After(ev.From.Add(maxSkew)) || r.at.After(a.at) || !w.used(a, r, ev) {
@@ -240,10 +246,11 @@ func (w *World) judgeUse(a *act, ev *token.Evidence) {
 		}
 		a.wrong = append(a.wrong, r)
 		inside := r.at.Add(maxSkew).Before(ev.To)
+		a.inside = a.inside || inside
 		switch {
 		case r.told && r.toldAt.Before(a.at):
 			w.violated("I1", "%s of token %s, whose use %s ago was known", a.kind, a.token.id, a.true.Sub(r.at))
-		case r.lost:
+		case r.lost && (inside || a.true.After(r.blindBy) && w.now.Sub(w.leaptAt) > 2*day):
 			w.violated("I1", "%s of token %s, whose use %s ago was lost", a.kind, a.token.id, a.true.Sub(r.at))
 		case inside && w.now.Sub(w.skewedAt) > 2*day && w.now.Sub(w.leaptAt) > 2*day:
 			w.violated("I1", "%s of token %s, whose use %s ago had not been told", a.kind, a.token.id, a.true.Sub(r.at))
@@ -314,9 +321,13 @@ func (w *World) settle(passed bool) {
 			known = known || r.told
 			lost = lost && r.lost
 		}
+		if lost && !a.closed && !a.inside && !a.missed {
+			a.missed = true
+			w.count(Missed)
+		}
 		switch {
 		case a.closed:
-		case lost:
+		case lost && a.inside:
 			w.violated("I1", "%s of token %s was wrong, and nobody will know: the record was lost", a.kind, a.token.id)
 		case !w.storeNow().Before(a.until):
 		case known && passed && a.passes >= 2:
