@@ -470,8 +470,16 @@ func lost(s *token.Subject, now time.Time) (all bool, scopes []string) {
 // known than was thought, nothing more is taken than would have been without.
 func TestMoreKnowledgeNeverTakesMore(t *testing.T) {
 	takes := 0
-	rapid.Check(t, func(t *rapid.T) {
+	property := func(t *rapid.T) {
 		s := drawSubject(t)
+		// Of two that stand at once, what becomes known may call off the one with the
+		// later date. A notice is only given while none of its kind stands.
+		kinds := map[token.ActionKind]bool{}
+		s.Notices = slices.DeleteFunc(s.Notices, func(n token.Notice) bool {
+			again := kinds[n.Kind]
+			kinds[n.Kind] = true
+			return again
+		})
 		now := day(float64(rapid.IntRange(40, 140).Draw(t, "now")))
 		all, scopes := lost(s, now)
 		if all || len(scopes) > 0 {
@@ -511,7 +519,11 @@ func TestMoreKnowledgeNeverTakesMore(t *testing.T) {
 				require.Contains(t, scopes, name, "L1")
 			}
 		}
-	})
+	}
+	// Something is taken of a few in a hundred.
+	for try := 0; try == 0 || takes == 0 && try < 50; try++ {
+		rapid.Check(t, property)
+	}
 	require.NotZero(t, takes, "subjects of which nothing is taken prove nothing")
 }
 
