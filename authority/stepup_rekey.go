@@ -14,14 +14,22 @@ const rekeyBatch = 200
 // RekeyCodes moves the secrets of one-time codes that are under another master key
 // to the primary, as far as this node holds their key; the rest stays where it is.
 func (a *Authority) RekeyCodes(ctx context.Context, by By) error {
+	var primary string
+	err := a.see(ctx, by, VerbRekeyOTP, anything, func(s *step) (err error) {
+		primary, err = s.tx.PrimaryKey()
+		return err
+	})
+	// A node whose ring lacks the primary leaves it to one that has it.
+	if err != nil || primary == "" || !a.Ring.Has(primary) {
+		return err
+	}
 	for _, key := range a.Ring.IDs() {
+		if key == primary {
+			continue
+		}
 		for {
 			settled := true
 			err := a.see(ctx, by, VerbRekeyOTP, anything, func(s *step) error {
-				primary, err := s.primary()
-				if err != nil || primary == key {
-					return err
-				}
 				n, err := s.tx.OneTimeCodesUnderKey(key)
 				settled = n == 0
 				return err

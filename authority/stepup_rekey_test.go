@@ -69,3 +69,15 @@ func TestAKeyWithOneTimeCodesIsNotRemoved(t *testing.T) {
 		}
 	}
 }
+
+// A gateway whose keys lack the primary leaves the moving to one that has it, as it
+// does with webhooks.
+func TestAGatewayWithoutThePrimaryMovesNoCodes(t *testing.T) {
+	h, first, _ := twoKeys(t)
+	h.enrol(h.user("owner"))
+	lacking := &authority.Authority{Store: h.Store, Ring: storetest.Ring(t), Prefixes: h.Prefixes, Now: h.clock.Now, Random: h.Random, NewID: h.NewID}
+	require.False(t, lacking.Ring.Has(first))
+	head := h.head()
+	require.NoError(t, lacking.RekeyCodes(ctx, system))
+	require.Equal(t, head, h.head())
+}

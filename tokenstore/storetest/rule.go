@@ -61,12 +61,15 @@ func ruleTests(s suite) {
 		require.ErrorIs(b, b.attempt(func(tx *tokenstore.Tx) error { return tx.DeleteRole("nobody") }), tokenstore.ErrNotFound)
 		user.Role = "member"
 		b.write(func(tx *tokenstore.Tx) error { return tx.UpdateUser(&user) })
+		off := role
+		off.TokensOff = true
+		b.write(func(tx *tokenstore.Tx) error { return tx.SwitchRole(&off) })
 		b.write(func(tx *tokenstore.Tx) error { return tx.DeleteRole("porter") })
 		require.ErrorIs(b, b.store.Read(b.ctx, func(tx *tokenstore.Tx) error { _, err := tx.Role("porter"); return err }), tokenstore.ErrNotFound)
 		require.Len(b, get(b, (*tokenstore.Tx).Roles), 4)
 		b.write(func(tx *tokenstore.Tx) error { return tx.PutRole(&role) })
-		require.Equal(b, int64(3), role.Version)
-		b.same(role, b.role("porter"))
+		require.Equal(b, int64(4), role.Version)
+		b.same(role, b.role("porter")) // switched on, as every new one
 	})
 
 	s.test("switch tokens off and on apart from what they allow", func(b *bench) {

@@ -58,7 +58,8 @@ func (q *Queries) DeletePolicy(ctx context.Context, arg DeletePolicyParams) (int
 }
 
 const deleteRole = `-- name: DeleteRole :one
-UPDATE roles SET deleted = 1, version = version + 1 WHERE name = $1 AND deleted = 0
+UPDATE roles SET deleted = 1, tokens_off = 0, enabled_at = 0, version = version + 1
+WHERE name = $1 AND deleted = 0
 RETURNING version
 `
 

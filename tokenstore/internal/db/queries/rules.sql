@@ -16,7 +16,8 @@ UPDATE roles SET tokens_off = sqlc.arg(tokens_off), enabled_at = sqlc.arg(enable
 WHERE name = sqlc.arg(name) AND version = sqlc.arg(version) AND deleted = 0;
 
 -- name: DeleteRole :one
-UPDATE roles SET deleted = 1, version = version + 1 WHERE name = sqlc.arg(name) AND deleted = 0
+UPDATE roles SET deleted = 1, tokens_off = 0, enabled_at = 0, version = version + 1
+WHERE name = sqlc.arg(name) AND deleted = 0
 RETURNING version;
 
 -- name: AnyUserWithRole :one
