@@ -118,6 +118,8 @@ type App struct {
 	gates   atomic.Int32
 	made    time.Time
 	watched *activity // nil until started
+	// declared: what it declares may be in the store.
+	declared bool
 
 	poolKey runtimeKey
 	runtime *runtime // nil until acquired from the pool
@@ -401,6 +403,7 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
+	a.declared = true
 	if err := s.authority.Declare(ctx, bySystem, a.declarations); err != nil {
 		return fmt.Errorf("write what the configuration declares: %w", err)
 	}
@@ -428,17 +431,24 @@ func (a *App) Start() error {
 // checkProxies looks at the whole configuration, which is known once all apps are
 // provisioned.
 func (a *App) checkProxies() error {
-	module, err := a.ctx.AppIfConfigured("http")
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil
-	}
-	if err != nil {
+	app, err := a.httpApp()
+	if err != nil || app == nil {
 		return err
 	}
-	if app, ok := module.(*caddyhttp.App); ok {
-		return checkTrustedProxies(app)
+	return checkTrustedProxies(app)
+}
+
+// httpApp is the app that serves this configuration; nil: none does.
+func (a *App) httpApp() (*caddyhttp.App, error) {
+	module, err := a.ctx.AppIfConfigured("http")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, nil
 	}
-	return nil
+	if err != nil {
+		return nil, err
+	}
+	app, _ := module.(*caddyhttp.App)
+	return app, nil
 }
 
 // bySystem stands in the audit log for what a configuration declares.
@@ -509,7 +519,8 @@ func (a *App) Cleanup() error {
 	a.runtime = nil
 	var err error
 	if a.watched != nil {
-		// Caddy has stopped whatever serves by now.
+		// Caddy has stopped accepting connections for it. Requests that run may go on for
+		// a while, streams above all, and are not covered by this.
 		err = a.watched.unguard(a, time.Now())
 	}
 	return errors.Join(err, releaseRuntime(a.poolKey))
@@ -521,7 +532,7 @@ func (a *App) Cleanup() error {
 // (another app could not start), the store still holds those of a configuration
 // that nobody runs.
 func (a *App) restoreDeclarations() {
-	if a.serving.Load() == nil {
+	if !a.declared {
 		return
 	}
 	active, err := activeApp()
@@ -536,6 +547,7 @@ func (a *App) restoreDeclarations() {
 	defer cancel()
 	if open := active.runtime.open.Load(); open != nil {
 		open.retired.serve(s.authority)
+		open.activity.tell(active.logActivity)
 	}
 	if err := s.authority.Declare(ctx, bySystem, active.declarations); err != nil {
 		a.logger.Error("could not write the active configuration's roles, scopes, policies and webhooks again after a configuration failed; reload it with --force", zap.Error(err))

@@ -18,13 +18,9 @@ func (a *App) warnOfRoutes() {
 	if a.gates.Load() == 0 {
 		return // tokens are only managed here
 	}
-	module, err := a.ctx.AppIfConfigured("http")
-	if err != nil {
+	app, err := a.httpApp()
+	if err != nil || app == nil {
 		return // without it nothing is answered
-	}
-	app, ok := module.(*caddyhttp.App)
-	if !ok {
-		return
 	}
 	audit, err := auditRunning(app)
 	const hint = "`sallyport routes --config FILE` lists them, and --allow names those that are meant to be public"
@@ -75,8 +71,13 @@ type liveRoutes struct {
 func (l *liveRoutes) list(routes caddyhttp.RouteList, depth int) []auditRoute {
 	list := []auditRoute{}
 	for i := range routes {
-		if l.left--; l.left < 0 || depth > maxNesting {
+		switch l.left--; {
+		case l.left < 0:
 			l.err = errTooMany
+		case depth > maxNesting:
+			l.err = errTooDeep
+		}
+		if l.err != nil {
 			return list
 		}
 		if redirectsToHTTPS(&routes[i]) {

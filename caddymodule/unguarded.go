@@ -59,13 +59,25 @@ func writeGates(dir string, since time.Time) error {
 		text = gatesMissing + since.UTC().Format(time.RFC3339Nano)
 	}
 	path := filepath.Join(dir, gatesFile)
-	if err := os.WriteFile(path+".new", []byte(text+"\n"), 0o600); err != nil {
-		return fmt.Errorf("keep whether this gateway has a gate: %w", err)
+	err := writeSynced(path+".new", text+"\n")
+	if err == nil {
+		err = os.Rename(path+".new", path)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err != nil {
 		return fmt.Errorf("keep whether this gateway has a gate: %w", err)
 	}
 	return nil
+}
+
+// writeSynced writes a file that is on the disk before it takes another's place: after
+// a power loss an empty one would stop the start.
+func writeSynced(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // guard notes that a configuration with or without gates starts. since is when it
@@ -114,7 +126,7 @@ func (a *activity) guarded(at time.Time) error {
 	return writeGates(a.dir, time.Time{})
 }
 
-// unguard notes that a configuration has ended. Its requests have passed.
+// unguard notes that a configuration has ended, and takes no new requests.
 func (a *activity) unguard(config any, now time.Time) error {
 	a.gates.Lock()
 	defer a.gates.Unlock()

@@ -114,3 +114,15 @@ func TestTimeWithoutAGateIsBlind(t *testing.T) {
 	require.ErrorContains(t, err, file)
 	require.ErrorContains(t, err, `write "guarded" into it`)
 }
+
+// A start can fail after it has written what it declares: the rules stay those of the
+// configuration that runs.
+func TestAStartThatFailsAfterItDeclaredLeavesTheRulesAsTheyWere(t *testing.T) {
+	g := newInProcess(t)
+	require.NoError(t, g.load("policy default {\n max_lifetime 30d\n}"))
+	lifetime := *g.policy("default").MaxLifetimeSeconds
+	file := filepath.Join(g.dir, "sallyport.db.journal", "gates")
+	require.NoError(t, os.WriteFile(file, []byte("perhaps\n"), 0o600))
+	require.ErrorContains(t, g.load("policy default {\n max_lifetime 1s\n}"), file)
+	require.Equal(t, lifetime, *g.policy("default").MaxLifetimeSeconds)
+}

@@ -32,9 +32,10 @@ const (
 // and sends none of it on. It asks nobody for a password, so that it must listen
 // on a loopback address only.
 type Mailbox struct {
-	now    func() time.Time
-	server *smtp.Server
-	done   chan struct{}
+	now      func() time.Time
+	server   *smtp.Server
+	listener net.Listener
+	done     chan struct{}
 
 	mu      sync.Mutex
 	first   int // the number of mails[0]: older ones were dropped
@@ -53,7 +54,7 @@ type Mail struct {
 
 // OpenMailbox takes mail at a listener, which it closes in the end.
 func OpenMailbox(listener net.Listener, now func() time.Time) *Mailbox {
-	b := &Mailbox{now: now, done: make(chan struct{}), arrived: make(chan struct{})}
+	b := &Mailbox{now: now, listener: listener, done: make(chan struct{}), arrived: make(chan struct{})}
 	b.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &mailSession{box: b}, nil }))
 	b.server.Domain = "localhost"
 	b.server.MaxMessageBytes = maxMail
@@ -69,6 +70,9 @@ func OpenMailbox(listener net.Listener, now func() time.Time) *Mailbox {
 // Close takes no more mail. It may be called twice.
 func (b *Mailbox) Close() error {
 	err := b.server.Close()
+	// The server closes the listeners that it knows, and may not have come to know this
+	// one yet.
+	_ = b.listener.Close()
 	<-b.done
 	if errors.Is(err, smtp.ErrServerClosed) {
 		return nil
