@@ -56,7 +56,7 @@ func (h *handler) policyRoutes() {
 		summary: "Edit a policy",
 		about: "Changes the rules that are there. Accounts that the policy rules follow at once, so that a change of a policy that rules any needs " +
 			"confirm_change; previewPolicy tells beforehand what it would do to their tokens.",
-		codes: []string{codeIfMatchRequired, codeVersionMismatch},
+		codes: []string{codeIfMatchRequired, codeVersionMismatch, codeManagedByConfig, codeConfirmationRequired},
 	}, func(ctx context.Context, by authority.By, in *editPolicy) (*policyAnswer, error) {
 		version, p := parseIfMatch(in.IfMatch)
 		if p != nil {
@@ -68,6 +68,7 @@ func (h *handler) policyRoutes() {
 		method: http.MethodDelete, path: "/policies/{name}", id: "deletePolicy", tag: "rules",
 		summary: "Delete a policy",
 		about:   "Refused while it rules an account. Answers with the policy as it was.",
+		codes:   []string{codeManagedByConfig, codeInvalidState},
 	}, func(ctx context.Context, by authority.By, in *policyByName) (*policyAnswer, error) {
 		return policyOrError(a.DeletePolicy(ctx, by, in.Name))
 	})

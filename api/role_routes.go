@@ -46,7 +46,7 @@ func (h *handler) roleRoutes() {
 		about:   "Changes the fields that are there; they bind the tokens of its users from the next request on. Only an operator may.",
 		codes:   []string{codeIfMatchRequired, codeVersionMismatch, codeManagedByConfig},
 	}, func(ctx context.Context, by authority.By, in *editRole) (*roleAnswer, error) {
-		_, version, p := recordVersion("role", in.IfMatch)
+		version, p := parseIfMatch(in.IfMatch)
 		if p != nil {
 			return nil, p
 		}

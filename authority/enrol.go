@@ -151,12 +151,12 @@ func (a *Authority) ConfirmEnrolment(ctx context.Context, by By, id token.ID) ([
 		if !ok {
 			// Committed, so that wrong codes count here too.
 			refused = errWrongCode
-			return s.failConfirmation(&c, &user)
+			return s.countFailure(&c, user.AccountID)
 		}
 		had := len(c.Secret) > 0
 		c.Secret, c.EnrolledAt, c.LastStep = c.Pending, s.now, at
 		c.Pending, c.PendingAt = nil, time.Time{}
-		c.Failures, c.Recent, c.RecentFrom, c.Locks, c.LockedUntil = 0, 0, time.Time{}, 0, time.Time{}
+		forgive(&c)
 		if codes, c.Recovery, err = s.a.newRecoveryCodes(); err != nil {
 			return err
 		}
@@ -172,15 +172,6 @@ func (a *Authority) ConfirmEnrolment(ctx context.Context, by By, id token.ID) ([
 		return nil, err
 	}
 	return codes, nil
-}
-
-// failConfirmation counts a wrong first code, for operators too, who have no
-// account of their own.
-func (s *step) failConfirmation(c *tokenstore.OneTimeCodes, user *token.User) error {
-	if s.asker.account == nil {
-		s.asker.account = &token.Account{ID: user.AccountID}
-	}
-	return s.countFailure(c)
 }
 
 // newRecoveryCodes makes codes for people to keep, and what is kept of them.

@@ -183,22 +183,7 @@ func (s *step) endLeaked(h *held, leak *Leak, found *token.SecretRecord, outcome
 		}
 		return s.audit(nil, what)
 	}
-	was := tokenFields(&h.token)
-	h.token.State, h.token.EndedAt, h.token.EndReason = token.Revoked, s.now, EndLeaked
-	if err := s.save(h); err != nil {
-		return err
-	}
-	before, after, err := differing(was, tokenFields(&h.token))
-	if err != nil {
-		return err
-	}
-	for name, value := range what {
-		after[name] = value
-	}
-	if err := s.tell(h, token.EventRevoked, facts); err != nil {
-		return err
-	}
-	return s.auditAs(VerbRevokeToken, s.target, before, after)
+	return s.revokeFor(h, EndLeaked, what, facts)
 }
 
 // tellOfLeak tells of a retired secret that was found.

@@ -230,11 +230,14 @@ func (s *step) identify() (asker, error) {
 		return k, nil
 	case s.by.RequestedBy != "":
 		k.behalf = true
-		return k, s.identifyUser(&k, s.by.RequestedBy, "the requester")
+		err := s.identifyUser(&k, s.by.RequestedBy, "the requester")
+		return k, err
 	case k.kind == tokenstore.UserActor:
-		return k, s.identifyUser(&k, token.ID(s.by.Actor.Name), "the user who asks")
+		err := s.identifyUser(&k, token.ID(s.by.Actor.Name), "the user who asks")
+		return k, err
 	case k.kind == tokenstore.TokenActor:
-		return k, s.identifyToken(&k, token.ID(s.by.Actor.Name))
+		err := s.identifyToken(&k, token.ID(s.by.Actor.Name))
+		return k, err
 	default:
 		return k, nil
 	}
@@ -277,13 +280,9 @@ func (s *step) identifyUser(k *asker, id token.ID, who string) error {
 }
 
 func (s *step) identifyAccount(k *asker, id token.ID) error {
-	account, err := s.tx.Account(id)
+	account, policy, err := s.accountAndPolicy(id)
 	if err != nil {
-		return fmt.Errorf("read account %s: %w", id, err)
-	}
-	policy, err := s.tx.Policy(account.Policy)
-	if err != nil {
-		return fmt.Errorf("read the policy of account %s: %w", id, err)
+		return err
 	}
 	k.account, k.policy = &account, &policy
 	return nil
@@ -327,7 +326,7 @@ func (s *step) identifyToken(k *asker, id token.ID) error {
 // handsOut lists the verbs after which somebody has more than before: a token that
 // did not work, permissions that it did not have, or a secret of it.
 var handsOut = []Verb{
-	VerbCreateToken, VerbEditToken, VerbRotateToken, VerbEnableToken, VerbRestoreToken, VerbUndoDowngrade, "token.rollback",
+	VerbCreateToken, VerbEditToken, VerbRotateToken, VerbEnableToken, VerbRestoreToken, VerbUndoDowngrade, VerbRollBack,
 }
 
 // grantOf is what the token that a verb is about may do before it; nil when there

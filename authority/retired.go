@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -110,8 +111,17 @@ func (s *step) noteRetiredUse(h *held, use RetiredUse, used *token.SecretRecord,
 		}
 		return s.audit(nil, what)
 	}
+	if err := s.revokeFor(h, EndRetiredUse, what, notify.Facts{Reason: notify.ReasonRetiredUse}); err != nil {
+		return err
+	}
+	return s.tellOfRetiredUse(h, use, used, notify.ReasonTokenRevoked)
+}
+
+// revokeFor ends a token that nobody asked to end, for what became known about one of
+// its secrets. Whoever is to know of every revocation is told of this one too (O23).
+func (s *step) revokeFor(h *held, reason string, what fields, facts notify.Facts) error {
 	was := tokenFields(&h.token)
-	h.token.State, h.token.EndedAt, h.token.EndReason = token.Revoked, s.now, EndRetiredUse
+	h.token.State, h.token.EndedAt, h.token.EndReason = token.Revoked, s.now, reason
 	if err := s.save(h); err != nil {
 		return err
 	}
@@ -119,14 +129,8 @@ func (s *step) noteRetiredUse(h *held, use RetiredUse, used *token.SecretRecord,
 	if err != nil {
 		return err
 	}
-	for name, value := range what {
-		after[name] = value
-	}
-	// Whoever is to know of every revocation is told of this one too (O23).
-	if err := s.tell(h, token.EventRevoked, notify.Facts{Reason: notify.ReasonRetiredUse}); err != nil {
-		return err
-	}
-	if err := s.tellOfRetiredUse(h, use, used, notify.ReasonTokenRevoked); err != nil {
+	maps.Copy(after, what)
+	if err := s.tell(h, token.EventRevoked, facts); err != nil {
 		return err
 	}
 	return s.auditAs(VerbRevokeToken, s.target, before, after)

@@ -105,11 +105,10 @@ func (a *Authority) RollBackRotation(ctx context.Context, by By, id token.ID, c 
 // one that a first use would have set, is timed from then on.
 func (a *Authority) ExtendRotation(ctx context.Context, by By, id token.ID, until time.Time, c RotationChange) (View, error) {
 	return a.changeRotation(ctx, by, VerbExtendRotation, id, &c, func(s *step, h *held, previous *token.SecretRecord) error {
-		stored, err := s.tx.Rotation(id)
+		r, err := s.rotationOf(h, previous)
 		if err != nil {
 			return err
 		}
-		r := token.RotationOf(stored, previous, h.secrets)
 		until := until.UTC().Truncate(time.Microsecond)
 		if previous.ExpiresAt.Equal(until) && r.Mode == token.RotateTimed {
 			return nil // it was asked for before
@@ -249,17 +248,23 @@ func (h *held) endWithToken(now time.Time) {
 	}
 }
 
+// rotationOf is the rotation under way, with the secret that is replaced by it.
+func (s *step) rotationOf(h *held, previous *token.SecretRecord) (token.Rotation, error) {
+	stored, err := s.tx.Rotation(h.token.ID)
+	return token.RotationOf(stored, previous, h.secrets), err
+}
+
 // stillUsed warns of programs that were not switched over.
 func (s *step) stillUsed(h *held, previous *token.SecretRecord) (string, error) {
 	uses, err := s.tx.Uses(previous.TokenID)
 	if err != nil {
 		return "", err
 	}
-	stored, err := s.tx.Rotation(previous.TokenID)
+	r, err := s.rotationOf(h, previous)
 	if err != nil {
 		return "", err
 	}
-	if last := lastUseSince(uses, token.RotationOf(stored, previous, h.secrets)); !last.IsZero() {
+	if last := lastUseSince(uses, r); !last.IsZero() {
 		return " It was last seen in use on " + last.Format(time.DateOnly) + ".", nil
 	}
 	return "", nil
@@ -384,17 +389,6 @@ type AddressUse struct {
 	LastSeen time.Time // the beginning of the last bucket
 }
 
-// authenticated says whether a request came from whoever holds the secret and may
-// use it from there: others are no reason to keep it.
-func authenticated(outcome string) bool {
-	switch outcome {
-	case token.OutcomeAllowed, token.ReadOnlyToken.Code(), token.InsufficientScope.Code():
-		return true
-	default:
-		return false
-	}
-}
-
 // maxAddresses bounds one answer.
 const maxAddresses = 100
 
@@ -411,12 +405,12 @@ func (a *Authority) TokenRotation(ctx context.Context, by By, id token.ID) (Rota
 		if out.View.Previous == nil {
 			return nil
 		}
-		stored, err := s.tx.Rotation(id)
-		if err != nil {
+		previous := h.secret(token.Previous, s.now)
+		var err error
+		if out.Rotation, err = s.rotationOf(&h, previous); err != nil {
 			return err
 		}
-		previous := h.secret(token.Previous, s.now)
-		out.Rotation, out.Waits = token.RotationOf(stored, previous, h.secrets), previous.ExpiresAt.IsZero()
+		out.Waits = previous.ExpiresAt.IsZero()
 		if out.View.Current.ID != "" {
 			if out.NewFirstUsed, err = s.tx.FirstUse(&out.View.Current); err != nil {
 				return err
@@ -439,10 +433,7 @@ func (s *step) countPrevious(out *RotationStatus, uses []tokenstore.SecretUse) e
 	if err != nil {
 		return err
 	}
-	bucket := 24 * time.Hour
-	for i := range policies {
-		bucket = min(bucket, policies[i].Bucket())
-	}
+	bucket := token.ShortestBucket(policies)
 	began := out.Rotation.StartedAt
 	out.PreviousLastUsed = lastUseSince(uses, out.Rotation)
 	counts, more, err := s.tx.Counts(out.View.Token.ID, began.Add(-bucket), s.now.Add(24*time.Hour))
@@ -452,7 +443,7 @@ func (s *step) countPrevious(out *RotationStatus, uses []tokenstore.SecretUse) e
 	out.More = more
 	byAddress := map[string]*AddressUse{}
 	for _, c := range counts {
-		if c.SecretID != out.View.Previous.ID || !authenticated(c.Outcome) || !c.Bucket.Add(bucket).After(began) {
+		if c.SecretID != out.View.Previous.ID || !token.AuthenticatedOutcome(c.Outcome) || !c.Bucket.Add(bucket).After(began) {
 			continue
 		}
 		use := byAddress[c.Address]

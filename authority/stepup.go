@@ -130,7 +130,7 @@ func (s *step) stepUp() error {
 	} else {
 		c.LastStep = found.step
 	}
-	c.Failures, c.Recent, c.RecentFrom, c.Locks, c.LockedUntil = 0, 0, time.Time{}, 0, time.Time{}
+	forgive(&c)
 	return s.tx.PutOneTimeCodes(&c)
 }
 
@@ -185,6 +185,11 @@ func lockedOut(c *tokenstore.OneTimeCodes, now time.Time) error {
 	}
 }
 
+// forgive forgets wrong codes, after one that was right.
+func forgive(c *tokenstore.OneTimeCodes) {
+	c.Failures, c.Recent, c.RecentFrom, c.Locks, c.LockedUntil = 0, 0, time.Time{}, 0, time.Time{}
+}
+
 // failed counts a wrong code.
 func failed(c *tokenstore.OneTimeCodes, now time.Time) {
 	c.Failures++
@@ -231,7 +236,7 @@ func (a *Authority) prove(ctx context.Context, by By, v Verb) error {
 		if !errors.Is(err, ErrInvalidOTP) || lockedOut(&c, s.now) != nil {
 			return err
 		}
-		return s.countFailure(&c)
+		return s.countFailure(&c, s.asker.account.ID)
 	})
 	if err != nil {
 		return err
@@ -239,10 +244,10 @@ func (a *Authority) prove(ctx context.Context, by By, v Verb) error {
 	return refused
 }
 
-// countFailure stores one more wrong code.
-func (s *step) countFailure(c *tokenstore.OneTimeCodes) error {
+// countFailure stores one more wrong code of a user of an account.
+func (s *step) countFailure(c *tokenstore.OneTimeCodes, account token.ID) error {
 	failed(c, s.now)
-	about := target{id: string(c.UserID), account: s.asker.account.ID}
+	about := target{id: string(c.UserID), account: account}
 	after := fields{"failures": c.Failures, "for": s.verb, "locked_until": stamp(c.LockedUntil)}
 	if err := s.auditAs(VerbFailOTP, about, nil, after); err != nil {
 		return err

@@ -70,26 +70,20 @@ func (h *held) last4() string {
 
 // requester is the user who asked: in whose name an operator acts, or who acts.
 func (s *step) requester() token.ID {
-	if s.by.RequestedBy == "" && s.by.Actor.Kind == userActor {
+	if s.by.RequestedBy == "" && s.by.Actor.Kind == tokenstore.UserActor {
 		return token.ID(s.by.Actor.Name)
 	}
 	return s.by.RequestedBy
 }
-
-// userActor is the kind of a user of an account who acts for themselves.
-const userActor tokenstore.ActorKind = "user"
 
 // actor says in words who did it.
 func (s *step) actor() (string, error) {
 	actor := &s.by.Actor
 	var words string
 	switch actor.Kind {
-	case userActor:
+	case tokenstore.UserActor:
 		return s.userWords(token.ID(actor.Name))
 	case tokenstore.SystemActor:
-		if actor.Name == lifecycleActor {
-			return "the lifecycle", nil
-		}
 		return "Sallyport itself", nil
 	case tokenstore.OperatorActor:
 		words = "operator " + actor.Name
@@ -108,9 +102,6 @@ func (s *step) actor() (string, error) {
 	user, err := s.userWords(s.by.RequestedBy)
 	return words + " on behalf of " + user, err
 }
-
-// lifecycleActor is what the lifecycle calls itself in the audit log.
-const lifecycleActor = "lifecycle"
 
 // userWords names a user. The ID goes with the name, which people give themselves.
 func (s *step) userWords(id token.ID) (string, error) {

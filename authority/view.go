@@ -103,15 +103,21 @@ func (s *step) hold(id token.ID, h *held) (target, error) {
 // policyOf reads the policy of the account of a stored token. That it is missing
 // is the store's fault, so the error is no refusal.
 func (s *step) policyOf(id token.ID) (token.Policy, error) {
+	_, policy, err := s.accountAndPolicy(id)
+	return policy, err
+}
+
+// accountAndPolicy reads the account of a stored record, and the policy that rules it.
+func (s *step) accountAndPolicy(id token.ID) (token.Account, token.Policy, error) {
 	account, err := s.tx.Account(id)
 	if err != nil {
-		return token.Policy{}, fmt.Errorf("read account %s: %w", id, err)
+		return account, token.Policy{}, fmt.Errorf("read account %s: %w", id, err)
 	}
 	policy, err := s.tx.Policy(account.Policy)
 	if err != nil {
-		return token.Policy{}, fmt.Errorf("read the policy of account %s: %w", id, err)
+		return account, policy, fmt.Errorf("read the policy of account %s: %w", id, err)
 	}
-	return policy, nil
+	return account, policy, nil
 }
 
 func (h *held) view(now time.Time) View {

@@ -231,11 +231,11 @@ func (a *Authority) EditWebhook(ctx context.Context, by By, id token.ID, version
 		if w.ManagedBy != "" && (place || events) {
 			return nil, nil, refuse(ErrManagedByConfig, "the configuration declares the address and the events of this webhook: change them there")
 		}
-		hooks, err := s.tx.Webhooks()
-		if err != nil {
-			return nil, nil, err
-		}
 		if place || events || !w.Disabled {
+			hooks, err := s.tx.Webhooks()
+			if err != nil {
+				return nil, nil, err
+			}
 			if err := s.checkWebhook(w, hooks); err != nil {
 				return nil, nil, err
 			}

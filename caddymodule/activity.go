@@ -291,11 +291,7 @@ func (a *activity) refresh(ctx context.Context, store tokenstore.Store) error {
 		if err != nil {
 			return err
 		}
-		least := 24 * time.Hour
-		for i := range policies {
-			least = min(least, policies[i].Bucket())
-		}
-		a.bucket.Store(int64(least))
+		a.bucket.Store(int64(token.ShortestBucket(policies)))
 		a.recorder.Rebucket()
 		return nil
 	})

@@ -123,12 +123,18 @@ type rolePosition struct {
 // block reads the lines of a block. A line that is not known stops the start: one
 // that was misspelt would otherwise switch off what it was meant to switch on.
 func (p *optionParser) block(where string, lines map[string]func() error, repeatable ...string) error {
+	nesting := p.Nesting()
+	return p.lines(func() bool { return p.NextBlock(nesting) }, where, lines, repeatable...)
+}
+
+// lines reads lines as long as there is a next one.
+func (p *optionParser) lines(next func() bool, where string, known map[string]func() error, repeatable ...string) error {
 	seen := map[string]bool{}
-	for nesting := p.Nesting(); p.NextBlock(nesting); {
+	for next() {
 		name := p.Val()
-		line, ok := lines[name]
+		line, ok := known[name]
 		if !ok {
-			return p.unknownLine(name, where, lines)
+			return p.unknownLine(name, where, known)
 		}
 		if seen[name] && !slices.Contains(repeatable, name) {
 			return p.Errf("%s is set twice in %s", name, where)

@@ -46,7 +46,7 @@ var commands = []command{
 	{name: "account", short: "Manages accounts, the customers of the API", build: accountCommands},
 	{name: "user", short: "Manages users, the people of an account", build: userCommands},
 	{name: "role", short: "Manages roles, above which no token of their users can do anything", build: roleCommands},
-	{name: "policy", short: "Lists the policies that rule accounts", build: policyCommands},
+	{name: "policy", short: "Manages the policies that rule accounts", build: policyCommands},
 	{name: "scopes", short: "Lists the scopes that tokens can have", build: scopeCommands},
 	{name: "token", short: "Creates, lists, edits, rotates and ends tokens", build: tokenCommands},
 	{name: "leak", short: "Deals with secrets that were found where others can read them", build: leakCommands},

@@ -129,21 +129,8 @@ func policyRules(lines []string) (api.PolicyRules, error) {
 	}
 	var policy Policy
 	p := &optionParser{Dispenser: caddyfile.NewDispenser(tokens), app: new(App)}
-	known := p.policyLines(&policy)
-	seen := map[string]bool{}
-	for p.Next() {
-		name := p.Val()
-		read, ok := known[name]
-		if !ok {
-			return api.PolicyRules{}, p.unknownLine(name, policyBlock+"rules", known)
-		}
-		if seen[name] && name != "allow" && name != "notify" {
-			return api.PolicyRules{}, p.Errf("%s is set twice", name)
-		}
-		seen[name] = true
-		if err := read(); err != nil {
-			return api.PolicyRules{}, err
-		}
+	if err := p.policyRules(p.Next, "rules", &policy); err != nil {
+		return api.PolicyRules{}, err
 	}
 	change := policy.change()
 	return api.PolicyRulesOf(policy.Preset, &change), nil
@@ -158,6 +145,7 @@ func (in *invocation) printPolicyOr(p *api.Policy, err error) error {
 
 // showPreview gathers all pages, and prints what changes.
 func (in *invocation) showPreview(ctx context.Context, c *api.Client, name string, q api.PolicyQuestion) error {
+	told := map[string]bool{} // pages can name one twice
 	all := api.PolicyPreview{Items: []api.TokenEffect{}, OverCap: []api.OverCap{}}
 	q.Limit = api.MaxLimit
 	for {
@@ -168,7 +156,12 @@ func (in *invocation) showPreview(ctx context.Context, c *api.Client, name strin
 		all.Now = page.Now
 		all.Tokens += page.Tokens
 		all.Items = append(all.Items, page.Items...)
-		all.OverCap = append(all.OverCap, page.OverCap...)
+		for _, o := range page.OverCap {
+			if who := crowdOf(o); !told[who] {
+				told[who] = true
+				all.OverCap = append(all.OverCap, o)
+			}
+		}
 		if page.NextCursor == "" || page.NextCursor == q.Cursor {
 			break
 		}
@@ -190,19 +183,19 @@ func (in *invocation) showPreview(ctx context.Context, c *api.Client, name strin
 		})
 	}
 	in.printTable([]string{"TOKEN", "NAME", "ENDS", "IS NARROWED", "IS DELETED", "IP ALLOW-LIST"}, rows)
-	told := map[string]bool{} // pages can name one twice
 	for _, o := range all.OverCap {
-		who := "account " + string(o.AccountID)
-		if o.UserID != nil {
-			who = "user " + string(*o.UserID)
-		}
-		if !told[who] {
-			in.say("The %s has more than %d valid secrets: they work on, and none can be added.", who, o.Most)
-		}
-		told[who] = true
+		in.say("The %s has more than %d valid secrets: they work on, and none can be added.", crowdOf(o), o.Most)
 	}
 	in.say("%d of %d tokens are affected.", len(all.Items), all.Tokens)
 	return nil
+}
+
+// crowdOf names who has too many secrets.
+func crowdOf(o api.OverCap) string {
+	if o.UserID != nil {
+		return "user " + string(*o.UserID)
+	}
+	return "account " + string(o.AccountID)
 }
 
 // showMove shows a date that moves.

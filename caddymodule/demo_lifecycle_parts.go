@@ -291,11 +291,11 @@ const maxLifeAnswer = 1 << 20
 // it makes it removes again, so that the sample API does not fill up.
 func (l *life) request(ctx context.Context, p *part, method string) (lifeAnswer, error) {
 	const payments = "/v1/payments"
-	path, body := payments, ""
+	body := ""
 	if method == http.MethodPost {
 		body = `{"amount_cents":4200,"currency":"EUR"}`
 	}
-	a, err := l.send(ctx, p, method, path, body)
+	a, err := l.send(ctx, p, method, payments, body)
 	if err == nil && a.made != "" {
 		_, err = l.send(ctx, p, http.MethodDelete, payments+"/"+a.made, "")
 	}

@@ -44,7 +44,8 @@ func (p *optionParser) policy() error {
 	}
 	policy := new(Policy)
 	file, line := p.File(), p.Line()
-	if err := p.block(policyBlock+name, p.policyLines(policy), "allow", "notify"); err != nil {
+	nesting := p.Nesting()
+	if err := p.policyRules(func() bool { return p.NextBlock(nesting) }, name, policy); err != nil {
 		return err
 	}
 	if p.app.Policies == nil {
@@ -56,6 +57,11 @@ func (p *optionParser) policy() error {
 		return fmt.Errorf("%w, at %s:%d", err, file, line)
 	}
 	return nil
+}
+
+// policyRules reads the rules of a policy, in a block or from a command line.
+func (p *optionParser) policyRules(next func() bool, name string, policy *Policy) error {
+	return p.lines(next, policyBlock+name, p.policyLines(policy), "allow", "notify")
 }
 
 func (p *optionParser) policyLines(policy *Policy) map[string]func() error {

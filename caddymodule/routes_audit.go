@@ -252,15 +252,10 @@ func (w *routeWalk) list(routes []auditRoute, p place) (onward, error) {
 			}
 			g.own++
 		}
-		all, err := w.enter(route, &in)
+		all, out, err := w.through(route, &in)
 		if err != nil {
 			return onward{}, err
 		}
-		out, err := w.chain(route.Handle, in)
-		if err != nil {
-			return onward{}, err
-		}
-		out.on = out.on && !route.Terminal
 		if out.on {
 			p.gates = extend(p.gates, out.gates[len(in.gates):]...)
 			if w.advance(&p, in.at, out.at) {
@@ -293,6 +288,16 @@ func (w *routeWalk) list(routes []auditRoute, p place) (onward, error) {
 		}
 	}
 	return p.on(), nil
+}
+
+// through walks one route: all says that it takes every request that comes to it.
+func (w *routeWalk) through(route *auditRoute, in *place) (all bool, out onward, err error) {
+	if all, err = w.enter(route, in); err != nil {
+		return all, out, err
+	}
+	out, err = w.chain(route.Handle, *in)
+	out.on = out.on && !route.Terminal
+	return all, out, err
 }
 
 // advance notes what requests that went through a route may have had changed.

@@ -145,15 +145,11 @@ func (w *routeWalk) invoke(raw json.RawMessage, p *place) (onward, error) {
 	w.invoking = append(w.invoking, h.Name)
 	defer func() { w.invoking = w.invoking[:len(w.invoking)-1] }()
 	in := p.below("apps/http/servers/" + w.name + "/named_routes/" + h.Name)
-	all, err := w.enter(route, &in)
+	all, out, err := w.through(route, &in)
 	if err != nil {
 		return onward{}, err
 	}
-	out, err := w.chain(route.Handle, in)
-	if err != nil {
-		return onward{}, err
-	}
-	if out.on && !route.Terminal {
+	if out.on {
 		return out, nil
 	}
 	if all {

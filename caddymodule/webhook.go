@@ -44,11 +44,9 @@ func (w *Webhook) declared() (authority.DeclaredWebhook, error) {
 		return d, fmt.Errorf("url: %w", err) // it names the placeholder, never what stands behind it
 	}
 	d.URL = strings.TrimSpace(d.URL)
-	for _, event := range w.Events {
-		d.Events = append(d.Events, string(event))
-	}
-	config := notify.WebhookConfig{URL: d.URL, Events: d.Events}
-	if err := config.Validate(); err != nil {
+	config, err := w.config(d.URL)
+	d.Events = config.Events
+	if err != nil {
 		return d, errors.New(strings.TrimPrefix(err.Error(), "webhook: "))
 	}
 	if w.Secret == "" {
@@ -62,6 +60,15 @@ func (w *Webhook) declared() (authority.DeclaredWebhook, error) {
 		return d, fmt.Errorf("secret: %w", err)
 	}
 	return d, nil
+}
+
+// config is what is sent where, once that is known to be possible.
+func (w *Webhook) config(url string) (notify.WebhookConfig, error) {
+	c := notify.WebhookConfig{URL: url}
+	for _, event := range w.Events {
+		c.Events = append(c.Events, string(event))
+	}
+	return c, c.Validate()
 }
 
 // declaredWebhooks settles all of them.
@@ -132,11 +139,7 @@ func (p *optionParser) webhook() error {
 		return err
 	}
 	if !strings.Contains(webhook.URL, "{") { // what placeholders stand for is seen at the start
-		config := notify.WebhookConfig{URL: webhook.URL}
-		for _, event := range webhook.Events {
-			config.Events = append(config.Events, string(event))
-		}
-		if err := config.Validate(); err != nil {
+		if _, err := webhook.config(webhook.URL); err != nil {
 			return p.WrapErr(err)
 		}
 	}

@@ -50,13 +50,18 @@ const (
 	scanBudget = 20_000
 )
 
+// limitOf is how many tokens a page holds.
+func limitOf(asked int) int {
+	if asked < 1 {
+		return defaultLimit
+	}
+	return min(asked, maxLimit)
+}
+
 // Forecast tells what a pass would do, and what comes later if nothing else
 // happens. It plans as a pass does and writes nothing.
 func (k *Keeper) Forecast(ctx context.Context, o Options) (Forecast, error) {
-	if o.Limit < 1 {
-		o.Limit = defaultLimit
-	}
-	o.Limit = min(o.Limit, maxLimit)
+	o.Limit = limitOf(o.Limit)
 	var f Forecast
 	err := k.Store.Read(ctx, func(tx *tokenstore.Tx) (err error) {
 		f = Forecast{}
@@ -91,28 +96,39 @@ func allowance(tx *tokenstore.Tx, raised int, now time.Time) (int, error) {
 	return token.Allowance(live, done, raised), err
 }
 
-func (f *Forecast) scan(tx *tokenstore.Tx, c *common, o *Options) error {
-	after := token.ID(o.Cursor)
+func (f *Forecast) scan(tx *tokenstore.Tx, c *common, o *Options) (err error) {
+	f.Cursor, err = look(tx, o.Cursor, func(s *tokenstore.Subject) (bool, error) {
+		if o.AccountID == "" || o.AccountID == s.Token.AccountID {
+			f.add(c, s, o)
+		}
+		return len(f.List) >= o.Limit, nil
+	})
+	return err
+}
+
+// look visits tokens in the order of their IDs, from where a cursor says, until visit
+// has enough or as many were looked at as one page may. It gives the cursor of the
+// next page; empty: there is none.
+func look(tx *tokenstore.Tx, cursor string, visit func(*tokenstore.Subject) (enough bool, err error)) (string, error) {
+	after := token.ID(cursor)
 	for seen := 0; seen < scanBudget; {
 		subjects, err := tx.Subjects(after, min(defaultPage, scanBudget-seen))
 		if err != nil || len(subjects) == 0 {
-			return err
+			return "", err
 		}
 		seen += len(subjects)
 		for i := range subjects {
-			s := &subjects[i]
-			after = s.Token.ID
-			if o.AccountID == "" || o.AccountID == s.Token.AccountID {
-				f.add(c, s, o)
+			after = subjects[i].Token.ID
+			enough, err := visit(&subjects[i])
+			if err != nil {
+				return "", err
 			}
-			if len(f.List) >= o.Limit {
-				f.Cursor = string(after)
-				return nil
+			if enough {
+				return string(after), nil
 			}
 		}
 	}
-	f.Cursor = string(after)
-	return nil
+	return string(after), nil
 }
 
 func (f *Forecast) add(c *common, s *tokenstore.Subject, o *Options) {

@@ -45,8 +45,8 @@ func (p *pass) forget(ctx context.Context) error {
 func (p *pass) forgetRuns(ctx context.Context) error {
 	idle := false
 	err := p.Store.Read(ctx, func(tx *tokenstore.Tx) error {
-		runs, nodes, horizon, err := p.forgettable(tx)
-		idle = err == nil && len(nodes) == 0 && horizon.IsZero() && len(runs) == 0
+		runs, nodes, _, err := p.forgettable(tx)
+		idle = err == nil && len(nodes) == 0 && len(runs) == 0
 		return err
 	})
 	if err != nil || idle {
@@ -77,7 +77,8 @@ func (p *pass) forgetRuns(ctx context.Context) error {
 	})
 }
 
-// forgettable lists the runs and gateways that can go. Without a run there is no horizon.
+// forgettable lists the runs and gateways that can go. Without a run the horizon says
+// nothing.
 func (p *pass) forgettable(tx *tokenstore.Tx) (drop []token.ID, gone []string, horizon time.Time, err error) {
 	runs, err := tx.Runs()
 	if err != nil {
@@ -90,11 +91,7 @@ func (p *pass) forgettable(tx *tokenstore.Tx) (drop []token.ID, gone []string, h
 	if err != nil {
 		return nil, nil, time.Time{}, err
 	}
-	gaps, err := tx.Gaps()
-	if err != nil {
-		return nil, nil, time.Time{}, err
-	}
-	ends, err := tx.GapEnds()
+	gaps, ends, err := tx.GapsAndEnds()
 	if err != nil {
 		return nil, nil, time.Time{}, err
 	}
@@ -113,29 +110,13 @@ func (p *pass) forgettable(tx *tokenstore.Tx) (drop []token.ID, gone []string, h
 			return nil, gone, time.Time{}, nil
 		}
 	}
-	if len(drop) == 0 {
-		horizon = time.Time{}
-	}
 	return drop, gone, horizon, nil
 }
 
 // floor makes all that was before a time count as not observed: what is left of it
 // does not tell any more what was dropped. Blind time can only keep a token longer.
 func (p *pass) floor(tx *tokenstore.Tx, horizon time.Time) error {
-	id, err := p.NewID("run")
-	if err != nil {
-		return err
-	}
-	if err := tx.BeginRun(token.Run{ID: id, Node: p.Holder, StartedAt: horizon}); err != nil {
-		return err
-	}
-	err = tx.PutActivity(token.Activity{Run: id, Covered: horizon, Gaps: []token.Gap{
-		{From: horizon, To: horizon, Blind: true, Node: p.Holder, Reason: token.GapForgotten},
-	}})
-	if err != nil {
-		return err
-	}
-	return tx.EndRun(id, horizon)
+	return p.blind(tx, horizon, token.Gap{From: horizon, To: horizon, Reason: token.GapForgotten})
 }
 
 // gone lists the gateways that were not heard of for long and owe nothing: they

@@ -313,7 +313,9 @@ func TestNothingIsTakenBeforeEveryNodeHasTold(t *testing.T) {
 	h.nodeAway = true
 	late := h.used(id, h.clock.Now().Add(time.Hour), "")
 	h.clock.add(day)
-	require.NoError(t, h.store.Write(ctx, func(tx *tokenstore.Tx) error { return tx.TouchRun(h.run, time.Hour) }))
+	require.NoError(t, h.store.Write(ctx, func(tx *tokenstore.Tx) error {
+		return tx.BeginRun(token.Run{ID: h.run, Node: "node-1", StartedAt: h.start, StaleFor: time.Hour})
+	}))
 	h.pass()
 	require.Equal(t, token.Active, h.show(id).State)
 	h.observe(late)

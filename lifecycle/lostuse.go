@@ -1,6 +1,8 @@
 package lifecycle
 
 import (
+	"time"
+
 	"github.com/sallyport/sallyport/token"
 	"github.com/sallyport/sallyport/tokenstore"
 )
@@ -45,22 +47,25 @@ func (p *pass) blindUntilNow(tx *tokenstore.Tx) error {
 	if err != nil || len(runs) == 0 {
 		return err // nothing is observed: nothing is taken away
 	}
-	id, err := p.NewID("run")
-	if err != nil {
-		return err
-	}
 	since := runs[0].StartedAt
 	if !since.Before(p.now) {
 		return nil
 	}
-	if err := tx.BeginRun(token.Run{ID: id, Node: p.Holder, StartedAt: p.now}); err != nil {
-		return err
-	}
-	err = tx.PutActivity(token.Activity{Run: id, Covered: p.now, Gaps: []token.Gap{
-		{From: since, To: p.now, Blind: true, Node: p.Holder, Reason: "lost_use"},
-	}})
+	return p.blind(tx, p.now, token.Gap{From: since, To: p.now, Reason: "lost_use"})
+}
+
+// blind reports blind time in the name of a run that begins and ends at one moment.
+func (p *pass) blind(tx *tokenstore.Tx, at time.Time, g token.Gap) error {
+	id, err := p.NewID("run")
 	if err != nil {
 		return err
 	}
-	return tx.EndRun(id, p.now)
+	if err := tx.BeginRun(token.Run{ID: id, Node: p.Holder, StartedAt: at}); err != nil {
+		return err
+	}
+	g.Blind, g.Node = true, p.Holder
+	if err := tx.PutActivity(token.Activity{Run: id, Covered: at, Gaps: []token.Gap{g}}); err != nil {
+		return err
+	}
+	return tx.EndRun(id, at)
 }

@@ -58,10 +58,7 @@ type Preview struct {
 // Preview tells what rules would change for the tokens that there are. It plans as
 // a pass does, by both, and writes nothing.
 func (k *Keeper) Preview(ctx context.Context, q Question) (Preview, error) {
-	if q.Limit < 1 {
-		q.Limit = defaultLimit
-	}
-	q.Limit = min(q.Limit, maxLimit)
+	q.Limit = limitOf(q.Limit)
 	var p Preview
 	err := k.Store.Read(ctx, func(tx *tokenstore.Tx) (err error) {
 		p = Preview{}
@@ -77,34 +74,17 @@ func (k *Keeper) Preview(ctx context.Context, q Question) (Preview, error) {
 	return p, err
 }
 
-func (p *Preview) scan(tx *tokenstore.Tx, c *common, q *Question) error {
+func (p *Preview) scan(tx *tokenstore.Tx, c *common, q *Question) (err error) {
 	counted := map[Crowd]bool{}
-	after := token.ID(q.Cursor)
-	for seen := 0; seen < scanBudget; {
-		subjects, err := tx.Subjects(after, min(defaultPage, scanBudget-seen))
-		if err != nil || len(subjects) == 0 {
-			return err
+	p.Cursor, err = look(tx, q.Cursor, func(s *tokenstore.Subject) (bool, error) {
+		if q.AccountID != "" && q.AccountID != s.Token.AccountID || q.Policy != "" && q.Policy != s.Policy.Name {
+			return false, nil
 		}
-		seen += len(subjects)
-		for i := range subjects {
-			s := &subjects[i]
-			after = s.Token.ID
-			if q.AccountID != "" && q.AccountID != s.Token.AccountID || q.Policy != "" && q.Policy != s.Policy.Name {
-				continue
-			}
-			p.Tokens++
-			p.add(c, s, q)
-			if err := p.count(tx, s, q, counted); err != nil {
-				return err
-			}
-			if len(p.Effects) >= q.Limit {
-				p.Cursor = string(after)
-				return nil
-			}
-		}
-	}
-	p.Cursor = string(after)
-	return nil
+		p.Tokens++
+		p.add(c, s, q)
+		return len(p.Effects) >= q.Limit, p.count(tx, s, q, counted)
+	})
+	return err
 }
 
 func (p *Preview) add(c *common, s *tokenstore.Subject, q *Question) {
@@ -145,7 +125,7 @@ func fateOf(s *token.Subject, now time.Time) Fate {
 	return f
 }
 
-// count finds who is over a cap that is lower than before, each once.
+// count finds who is over a cap that is lower than before, each once a page.
 func (p *Preview) count(tx *tokenstore.Tx, s *tokenstore.Subject, q *Question, counted map[Crowd]bool) error {
 	account := Crowd{AccountID: s.Token.AccountID, Most: q.Rules.MaxSecretsPerAccount}
 	crowds := []Crowd{}

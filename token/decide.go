@@ -188,3 +188,17 @@ func validAccess(a Access) bool { return a >= ReadOnly && a <= Custom }
 func (r Reason) Authenticated() bool {
 	return r == Allowed || r == ReadOnlyToken || r == InsufficientScope || r == OtherBusinessUnit
 }
+
+// AuthenticatedOutcome says the same of an outcome as it is counted. Whoever was not
+// authenticated is no reason to keep a secret.
+func AuthenticatedOutcome(outcome string) bool {
+	if outcome == OutcomeAllowed {
+		return true
+	}
+	for r := Allowed + 1; int(r) < len(reasonCodes); r++ {
+		if r.Authenticated() && r.Code() == outcome {
+			return true
+		}
+	}
+	return false
+}

@@ -190,6 +190,15 @@ func (p *Policy) Bucket() time.Duration {
 	return bucket
 }
 
+// ShortestBucket is how finely use is recorded under several policies.
+func ShortestBucket(policies []Policy) time.Duration {
+	least := day
+	for i := range policies {
+		least = min(least, policies[i].Bucket())
+	}
+	return least
+}
+
 // Validate says what is wrong with the policy, if anything is. The error is a
 // *FieldError that names the knob.
 func (p *Policy) Validate() error {

@@ -14,11 +14,6 @@ type Rotation struct {
 	Grace time.Duration
 }
 
-// Overlaps says whether the previous secret works on beside the new one.
-func (m RotationMode) Overlaps() bool {
-	return m == RotateTimed || m == RotateUntilConfirmed || m == RotateOnFirstUse
-}
-
 // TakesGrace says whether a rotation in the mode has a grace period.
 func (m RotationMode) TakesGrace() bool { return m == RotateTimed || m == RotateOnFirstUse }
 

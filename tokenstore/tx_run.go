@@ -45,19 +45,6 @@ func (tx *Tx) BeginRun(r token.Run) error {
 	return tx.explain("register a run", err)
 }
 
-// TouchRun notes that a run was in contact with the store; ErrNotFound.
-func (tx *Tx) TouchRun(id token.ID, staleFor time.Duration) error {
-	if err := tx.ready(); err != nil {
-		return err
-	}
-	now, err := tx.Time()
-	if err != nil {
-		return err
-	}
-	n, err := tx.q.TouchRun(tx.ctx, db.TouchRunParams{ID: string(id), ContactAt: storedTime(now), StaleFor: staleFor.Microseconds()})
-	return tx.one("note a run's contact", n, err)
-}
-
 // EndRun says that a run stopped cleanly at a time, and that all it saw has
 // reached the store; ErrNotFound.
 func (tx *Tx) EndRun(id token.ID, stopped time.Time) error {
@@ -133,12 +120,22 @@ func (tx *Tx) Runs() ([]token.Run, error) {
 // Gaps lists the times that runs reported as not observed, by their start.
 // Those of waived runs are left out.
 func (tx *Tx) Gaps() ([]token.Gap, error) {
+	gaps, _, err := tx.GapsAndEnds()
+	return gaps, err
+}
+
+// GapsAndEnds gives beside the gaps, of each run that reported any, waived ones
+// included, when the last of them ended.
+func (tx *Tx) GapsAndEnds() (gaps []token.Gap, ends map[token.ID]time.Time, err error) {
 	rows, err := tx.q.ListGaps(tx.ctx)
 	if err != nil {
-		return nil, tx.explain("list gaps", err)
+		return nil, nil, tx.explain("list gaps", err)
 	}
-	var gaps []token.Gap
+	ends = map[token.ID]time.Time{}
 	for _, row := range rows {
+		if id, to := token.ID(row.RunID), loadTime(row.ToAt); to.After(ends[id]) {
+			ends[id] = to
+		}
 		if row.WaivedAt != 0 {
 			continue
 		}
@@ -146,20 +143,5 @@ func (tx *Tx) Gaps() ([]token.Gap, error) {
 			From: loadTime(row.FromAt), To: loadTime(row.ToAt), Blind: true, Node: row.Node, Reason: row.Reason,
 		})
 	}
-	return gaps, nil
-}
-
-// GapEnds gives, of each run that reported gaps, when the last of them ended.
-func (tx *Tx) GapEnds() (map[token.ID]time.Time, error) {
-	rows, err := tx.q.ListGaps(tx.ctx)
-	if err != nil {
-		return nil, tx.explain("list gaps", err)
-	}
-	ends := map[token.ID]time.Time{}
-	for _, row := range rows {
-		if id, to := token.ID(row.RunID), loadTime(row.ToAt); to.After(ends[id]) {
-			ends[id] = to
-		}
-	}
-	return ends, nil
+	return gaps, ends, nil
 }

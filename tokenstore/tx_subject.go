@@ -152,18 +152,9 @@ func (tx *Tx) completeSubjects(at map[string]*Subject, first, last string) error
 		return tx.explain("read the tokens' previous secrets", err)
 	}
 	for _, row := range secrets {
-		s := at[row.TokenID]
-		if s == nil {
-			continue
+		if err := tx.addSecret(at, db.ListSecretsRow(row)); err != nil {
+			return err
 		}
-		secret, err := loadSecret(db.ListSecretsRow{
-			ID: row.ID, TokenID: row.TokenID, Last4: row.Last4, Status: row.Status, CreatedAt: row.CreatedAt,
-			ExpiresAt: row.ExpiresAt, RetryUntil: row.RetryUntil, FirstUsed: row.FirstUsed,
-		})
-		if err != nil {
-			return tx.damaged("read secret "+row.ID, err)
-		}
-		s.Secrets = append(s.Secrets, secret)
 	}
 	if len(secrets) > 0 {
 		if err := tx.addRotations(at, first, last); err != nil {
@@ -196,6 +187,20 @@ func (tx *Tx) completeSubjects(at map[string]*Subject, first, last string) error
 	return nil
 }
 
+// addSecret adds a secret to its token, if that is among them.
+func (tx *Tx) addSecret(at map[string]*Subject, row db.ListSecretsRow) error {
+	s := at[row.TokenID]
+	if s == nil {
+		return nil
+	}
+	secret, err := loadSecret(row)
+	if err != nil {
+		return tx.damaged("read secret "+row.ID, err)
+	}
+	s.Secrets = append(s.Secrets, secret)
+	return nil
+}
+
 // addRotations adds what the previous secrets are to be judged with: the secrets that
 // took their place, and how the rotations end.
 func (tx *Tx) addRotations(at map[string]*Subject, first, last string) error {
@@ -204,18 +209,9 @@ func (tx *Tx) addRotations(at map[string]*Subject, first, last string) error {
 		return tx.explain("read the tokens' newest secrets", err)
 	}
 	for _, row := range newest {
-		s := at[row.TokenID]
-		if s == nil {
-			continue
+		if err := tx.addSecret(at, db.ListSecretsRow(row)); err != nil {
+			return err
 		}
-		secret, err := loadSecret(db.ListSecretsRow{
-			ID: row.ID, TokenID: row.TokenID, Last4: row.Last4, Status: row.Status, CreatedAt: row.CreatedAt,
-			ExpiresAt: row.ExpiresAt, RetryUntil: row.RetryUntil, FirstUsed: row.FirstUsed,
-		})
-		if err != nil {
-			return tx.damaged("read secret "+row.ID, err)
-		}
-		s.Secrets = append(s.Secrets, secret)
 	}
 	rotations, err := tx.q.RotationsBetween(tx.ctx, db.RotationsBetweenParams{First: first, Last: last})
 	if err != nil {

@@ -44,9 +44,9 @@ func (w *World) newToken(ctx context.Context) error {
 		id: issued.Token.Token.ID, secret: issued.Token.Current.ID, account: a, created: w.storeNow(),
 		seen: seen{state: token.Active, grant: issued.Token.Token.Grant, enabled: true, expiry: issued.Token.Expires},
 	}
-	if !w.chance(w.profile.Idle) {
+	if !w.chance(w.Profile.Idle) {
 		for range 1 + w.r.IntN(3) {
-			h := habit{scope: w.r.IntN(len(w.scopes)), every: w.profile.habit(w.r)}
+			h := habit{scope: w.r.IntN(len(w.scopes)), every: w.Profile.habit(w.r)}
 			h.next = w.now.Add(h.every(w.r))
 			s.habits = append(s.habits, h)
 		}

@@ -124,5 +124,7 @@ func (w *World) scopeOf(a *token.Action) int {
 
 // touch is the contact of a gateway that tells nothing of what it saw.
 func (w *World) touch(n *node) error {
-	return w.store.Write(context.Background(), func(tx *tokenstore.Tx) error { return tx.TouchRun(n.run, n.stale) })
+	return w.store.Write(context.Background(), func(tx *tokenstore.Tx) error {
+		return tx.BeginRun(token.Run{ID: n.run, Node: n.name, StartedAt: n.started, StaleFor: n.stale})
+	})
 }

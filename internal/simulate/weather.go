@@ -1,11 +1,8 @@
 package simulate
 
 import (
-	"context"
 	"math"
 	"time"
-
-	"github.com/sallyport/sallyport/tokenstore"
 )
 
 // drills are the faults in the order in which a drill has them.
@@ -14,7 +11,7 @@ var drills = []Count{Crashed, CutOff, PowerLost, Stopped, MailDown, Raised, Cloc
 // strikes says whether a fault strikes now: as often as the profile says, whatever
 // the stride, and once by plan in a drill.
 func (w *World) strikes(fault Count) bool {
-	struck := w.r.Float64() < -math.Expm1(-w.profile.Rates[fault]*w.passed.Hours()/24)
+	struck := w.r.Float64() < -math.Expm1(-w.Profile.Rates[fault]*w.passed.Hours()/24)
 	if len(w.drill) > 0 && w.drill[0] == fault && w.now.Sub(w.drilled) > 2*day {
 		w.drill, w.drilled, struck = w.drill[1:], w.now, true
 	}
@@ -104,24 +101,5 @@ func (w *World) repair() error {
 			return err
 		}
 	}
-	return w.dropOldRuns()
-}
-
-// dropOldRuns forgets runs of which nothing follows any more, as a gateway does.
-func (w *World) dropOldRuns() error {
-	return w.store.Write(context.Background(), func(tx *tokenstore.Tx) error {
-		runs, err := tx.Runs()
-		if err != nil {
-			return err
-		}
-		for i := range runs {
-			since, over := runs[i].Over(w.now)
-			if over && i > 0 && since.Before(w.now.Add(-200*day)) && runs[i].StartedAt.Before(w.now.Add(-200*day)) {
-				if err := tx.DropRun(runs[i].ID); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+	return nil
 }

@@ -31,7 +31,6 @@ type Config struct {
 // World is one fleet.
 type World struct {
 	Config
-	profile    *Profile
 	Figures    Figures
 	Violations []Violation
 
@@ -135,7 +134,6 @@ func New(ctx context.Context, c Config) (*World, error) {
 		byID:  map[token.ID]*subject{}, given: map[token.ID]*given{}, bucket: day,
 		Figures: Figures{Counts: map[Count]int{}},
 	}
-	w.profile = &w.Config.Profile
 	w.now, w.failedAt, w.drilled, w.tidied = w.start, w.start, w.start, w.start
 	if c.Drill {
 		w.drill = drills
@@ -194,7 +192,7 @@ func (w *World) settleIn(ctx context.Context) error {
 	if err := w.declare(ctx); err != nil {
 		return err
 	}
-	for _, i := range w.profile.Accounts {
+	for _, i := range w.Profile.Accounts {
 		p := w.policies[i].Name
 		a, err := w.people.CreateAccount(ctx, operator, authority.NewAccount{Name: "Castle Supplies", Policy: p})
 		if err != nil {
@@ -222,7 +220,7 @@ func (w *World) settleIn(ctx context.Context) error {
 // that not all windows end on one day.
 func (w *World) wanted() int {
 	full := 0.25 + w.now.Sub(w.start).Hours()/24/120
-	return int(min(1, full) * float64(w.profile.Tokens))
+	return int(min(1, full) * float64(w.Profile.Tokens))
 }
 
 // drawPolicies takes the windows that vendors have, and in some fleets short ones.
@@ -240,7 +238,7 @@ func (w *World) drawPolicies() []token.Policy {
 		make("mortal", 45*day, 45*day, 7*day, 30*day),
 	}
 	list[3].MaxLifetime, list[3].DeleteExpiredAfter = 270*day, time.Duration(w.r.IntN(2))*10*day
-	if w.profile.Short {
+	if w.Profile.Short {
 		list[1] = make("strict", 3*day, 2*day, 12*time.Hour, 2*day)
 		w.bucket = time.Hour // a 45th of the shortest window, as a whole part of a day
 	}
@@ -262,12 +260,12 @@ func (w *World) policyOf(s *subject) *token.Policy {
 
 // Run lets the time pass. It ends early when a rule was broken.
 func (w *World) Run(ctx context.Context) error {
-	end := w.start.Add(time.Duration(w.profile.Days) * day)
+	end := w.start.Add(time.Duration(w.Profile.Days) * day)
 	for w.now.Before(end) && len(w.Violations) == 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		least, most := w.profile.Storm[0], w.profile.Storm[1]
+		least, most := w.Profile.Storm[0], w.Profile.Storm[1]
 		if err := w.storm(ctx, time.Duration(least+w.r.IntN(most-least+1))*day, end); err != nil {
 			return err
 		}
@@ -301,7 +299,7 @@ func (w *World) storm(ctx context.Context, length time.Duration, end time.Time) 
 		if err := w.act(ctx); err != nil {
 			return err
 		}
-		if w.chance(w.profile.Surprised) {
+		if w.chance(w.Profile.Surprised) {
 			if done, err := w.surprise(ctx); done || err != nil {
 				if err != nil {
 					return err
@@ -329,7 +327,7 @@ func (w *World) stride() time.Duration {
 	if w.leap != 0 {
 		return []time.Duration{time.Hour, 3 * time.Hour, 8 * time.Hour}[w.r.IntN(3)]
 	}
-	d := w.profile.Strides[w.r.IntN(len(w.profile.Strides))]
+	d := w.Profile.Strides[w.r.IntN(len(w.Profile.Strides))]
 	if w.chance(0.3) {
 		return w.toDate(d)
 	}
@@ -361,7 +359,7 @@ func (w *World) toDate(d time.Duration) time.Duration {
 
 // expect notes what people are told is to come.
 func (w *World) expect(m *notify.Message) {
-	if !m.Facts.Due.IsZero() && len(w.dues) < 4*w.profile.Tokens {
+	if !m.Facts.Due.IsZero() && len(w.dues) < 4*w.Profile.Tokens {
 		w.dues = append(w.dues, due{m.Facts.Due, m.TokenID})
 	}
 }
@@ -379,7 +377,7 @@ func (w *World) lull(ctx context.Context) error {
 	const enough, most = (45 + 10 + 18) * day, 200 * day
 	for w.now.Sub(since) < enough || w.held > 0 && w.now.Sub(since) < most {
 		d := 40 * time.Hour
-		if w.held > 0 || w.profile.Short {
+		if w.held > 0 || w.Profile.Short {
 			d = day
 		}
 		if err := w.step(ctx, d); err != nil || len(w.Violations) > 0 {
@@ -464,7 +462,7 @@ func (w *World) tell(n *node) error {
 		}
 		return nil
 	}
-	silent := w.profile.Silent
+	silent := w.Profile.Silent
 	if w.edge != nil {
 		silent += 0.3
 	}
@@ -537,7 +535,7 @@ func (w *World) requestNow() {
 func (w *World) passes(ctx context.Context) (passed bool, err error) {
 	w.liveBefore = w.live()
 	n := 1
-	if w.chance(w.profile.Twice) {
+	if w.chance(w.Profile.Twice) {
 		w.count(Twice)
 		n = 2
 	}
@@ -553,12 +551,12 @@ func (w *World) passes(ctx context.Context) (passed bool, err error) {
 
 func (w *World) pass(ctx context.Context, depth int) (passed bool, err error) {
 	s := &shaken{Store: w.store, left: -1, how: death(w.r.IntN(3))}
-	if !w.calm && w.chance(w.profile.Killed) {
+	if !w.calm && w.chance(w.Profile.Killed) {
 		s.left = w.r.IntN(8)
 	}
 	var inner error
 	// Where in the pass it is does not matter to a draw at each transaction.
-	interleaves := !w.calm && depth == 0 && w.chance(w.profile.Interleaved)
+	interleaves := !w.calm && depth == 0 && w.chance(w.Profile.Interleaved)
 	s.between = func() {
 		if !interleaves || inner != nil || !w.chance(0.15) {
 			return
@@ -621,7 +619,7 @@ func (w *World) keeper() *lifecycle.Keeper {
 func (w *World) mail(ctx context.Context) error {
 	down := !w.calm && w.now.Before(w.mailUntil)
 	accepted, err := w.outbox.Deliver(ctx, w.store, func(*tokenstore.Notice) bool {
-		taken := !down && (w.calm || !w.chance(w.profile.Refused))
+		taken := !down && (w.calm || !w.chance(w.Profile.Refused))
 		if !taken && !down {
 			w.count(MailRefused)
 		}

@@ -94,7 +94,21 @@ func run(ctx context.Context, out io.Writer) error {
 }
 
 func runFleet(ctx context.Context, out io.Writer) error {
-	// Whoever has seen enough gets what there is.
+	return onPostgres(ctx, func(ctx context.Context, server *pgtest.Server, progress func(string)) error {
+		figures, err := fleet.Measure(ctx, fleet.Options{
+			Binary: *binary, Server: server, Revocations: *revocations,
+			Streams: max(*revocations/100, 5), Known: 1000, Outage: *outage, Stale: 5 * time.Second, Rounds: 5,
+			Progress: progress,
+		})
+		if figures != nil {
+			_, _ = io.WriteString(out, figures.Table())
+		}
+		return err
+	})
+}
+
+// onPostgres measures what needs a server. Whoever has seen enough gets what there is.
+func onPostgres(ctx context.Context, measure func(context.Context, *pgtest.Server, func(string)) error) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	server, end, err := pgtest.ForProgram()
@@ -103,45 +117,30 @@ func runFleet(ctx context.Context, out io.Writer) error {
 	}
 	defer end()
 	began := time.Now()
-	figures, err := fleet.Measure(ctx, fleet.Options{
-		Binary: *binary, Server: server, Revocations: *revocations,
-		Streams: max(*revocations/100, 5), Known: 1000, Outage: *outage, Stale: 5 * time.Second, Rounds: 5,
-		Progress: func(what string) { log.Printf("%7.1f s  %s", time.Since(began).Seconds(), what) },
-	})
-	if figures != nil {
-		_, _ = io.WriteString(out, figures.Table())
-	}
-	return err
+	return measure(ctx, server, func(what string) { log.Printf("%7.1f s  %s", time.Since(began).Seconds(), what) })
 }
 
 // runLoss kills gateways on both stores, with both kinds of journal.
 func runLoss(ctx context.Context, out io.Writer) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
-	defer stop()
-	server, end, err := pgtest.ForProgram()
-	if err != nil {
-		return err
-	}
-	defer end()
-	began := time.Now()
-	_, _ = io.WriteString(out, loss.Head())
-	for _, store := range []*pgtest.Server{nil, server} {
-		for _, journal := range []string{"fast", "sync"} {
-			figures, err := loss.Measure(ctx, loss.Options{
-				Binary: *binary, Server: store, Gateways: 3, Journal: journal, Kills: *kills, Workers: 4, Tokens: 4000,
-				Seed: *seed, Life: 2 * time.Second,
-				Progress: func(what string) { log.Printf("%7.1f s  %s", time.Since(began).Seconds(), what) },
-			})
-			if figures != nil {
-				_, _ = io.WriteString(out, figures.Row())
-				err = errors.Join(err, figures.Err())
-			}
-			if err != nil {
-				return err
+	return onPostgres(ctx, func(ctx context.Context, server *pgtest.Server, progress func(string)) error {
+		_, _ = io.WriteString(out, loss.Head())
+		for _, store := range []*pgtest.Server{nil, server} {
+			for _, journal := range []string{"fast", "sync"} {
+				figures, err := loss.Measure(ctx, loss.Options{
+					Binary: *binary, Server: store, Gateways: 3, Journal: journal, Kills: *kills, Workers: 4, Tokens: 4000,
+					Seed: *seed, Life: 2 * time.Second, Progress: progress,
+				})
+				if figures != nil {
+					_, _ = io.WriteString(out, figures.Row())
+					err = errors.Join(err, figures.Err())
+				}
+				if err != nil {
+					return err
+				}
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // measure pairs rounds of the gate at n tokens with rounds of the plain proxy.

@@ -195,7 +195,6 @@ func activityTests(s suite) {
 				return tx.PutActivity(token.Activity{Run: "run_x", Seq: 1, Covered: bucket})
 			},
 			func(tx *tokenstore.Tx) error { return tx.EndRun("run_x", bucket) },
-			func(tx *tokenstore.Tx) error { return tx.TouchRun("run_x", 0) },
 			func(tx *tokenstore.Tx) error { return tx.WaiveRun("run_x") },
 		} {
 			require.ErrorIs(b, b.store.Write(b.ctx, f), tokenstore.ErrNotFound)

@@ -4,15 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // Figures is what was measured.
 type Figures struct {
 	Options Options
-	Took    time.Duration
 
-	Rounds, Kills int
+	Kills         int
 	Starts        int   // of processes
 	Starting      int   // kills while a process started
 	Answered      int64 // with 200

@@ -43,7 +43,7 @@ type Options struct {
 	Progress func(what string)
 }
 
-// bucket is what the policy below makes of a window of 45 s.
+// bucket is what the policy of the gateways' Caddyfile makes of a window of 45 s.
 const bucket = time.Second
 
 type bench struct {
@@ -71,8 +71,6 @@ func Measure(ctx context.Context, o Options) (figures *Figures, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bench{o: o, dir: dir, figures: &Figures{Options: o, Blind: map[string]int{}}, gaps: map[string]bool{}}
-	began := time.Now()
-	defer func() { b.figures.Took = time.Since(began) }()
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
@@ -149,7 +147,6 @@ func (b *bench) round(ctx context.Context, random *rand.Rand) error {
 	if err := errors.Join(append(failed, stop())...); err != nil {
 		return err
 	}
-	b.figures.Rounds++
 	return b.compare(ctx, false)
 }
 

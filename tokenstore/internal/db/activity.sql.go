@@ -538,7 +538,7 @@ func (q *Queries) MoveActs(ctx context.Context, arg MoveActsParams) error {
 }
 
 const newestSecretsBesidePrevious = `-- name: NewestSecretsBesidePrevious :many
-SELECT c.token_id, c.id, c.last4, c.status, c.created_at, c.expires_at, c.retry_until, c.first_used FROM secrets p
+SELECT c.id, c.token_id, c.last4, c.status, c.created_at, c.expires_at, c.retry_until, c.first_used FROM secrets p
 JOIN secrets c ON c.token_id = p.token_id AND c.status = 'current'
 WHERE p.token_id >= $1 AND p.token_id <= $2 AND p.status = 'previous'
 ORDER BY c.token_id, c.id
@@ -550,8 +550,8 @@ type NewestSecretsBesidePreviousParams struct {
 }
 
 type NewestSecretsBesidePreviousRow struct {
-	TokenID    string
 	ID         string
+	TokenID    string
 	Last4      string
 	Status     string
 	CreatedAt  int64
@@ -570,8 +570,8 @@ func (q *Queries) NewestSecretsBesidePrevious(ctx context.Context, arg NewestSec
 	for rows.Next() {
 		var i NewestSecretsBesidePreviousRow
 		if err := rows.Scan(
-			&i.TokenID,
 			&i.ID,
+			&i.TokenID,
 			&i.Last4,
 			&i.Status,
 			&i.CreatedAt,
@@ -748,7 +748,7 @@ func (q *Queries) PlansToCome(ctx context.Context, arg PlansToComeParams) ([]Pla
 }
 
 const previousSecretsBetween = `-- name: PreviousSecretsBetween :many
-SELECT token_id, id, last4, status, created_at, expires_at, retry_until, first_used FROM secrets
+SELECT id, token_id, last4, status, created_at, expires_at, retry_until, first_used FROM secrets
 WHERE token_id >= $1 AND token_id <= $2 AND status = 'previous'
 ORDER BY token_id, id
 `
@@ -759,8 +759,8 @@ type PreviousSecretsBetweenParams struct {
 }
 
 type PreviousSecretsBetweenRow struct {
-	TokenID    string
 	ID         string
+	TokenID    string
 	Last4      string
 	Status     string
 	CreatedAt  int64
@@ -779,8 +779,8 @@ func (q *Queries) PreviousSecretsBetween(ctx context.Context, arg PreviousSecret
 	for rows.Next() {
 		var i PreviousSecretsBetweenRow
 		if err := rows.Scan(
-			&i.TokenID,
 			&i.ID,
+			&i.TokenID,
 			&i.Last4,
 			&i.Status,
 			&i.CreatedAt,

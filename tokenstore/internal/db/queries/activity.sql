@@ -151,12 +151,12 @@ WHERE u.token_id >= sqlc.arg(first) AND u.token_id <= sqlc.arg(last) AND s.statu
 GROUP BY u.token_id;
 
 -- name: PreviousSecretsBetween :many
-SELECT token_id, id, last4, status, created_at, expires_at, retry_until, first_used FROM secrets
+SELECT id, token_id, last4, status, created_at, expires_at, retry_until, first_used FROM secrets
 WHERE token_id >= sqlc.arg(first) AND token_id <= sqlc.arg(last) AND status = 'previous'
 ORDER BY token_id, id;
 
 -- name: NewestSecretsBesidePrevious :many
-SELECT c.token_id, c.id, c.last4, c.status, c.created_at, c.expires_at, c.retry_until, c.first_used FROM secrets p
+SELECT c.id, c.token_id, c.last4, c.status, c.created_at, c.expires_at, c.retry_until, c.first_used FROM secrets p
 JOIN secrets c ON c.token_id = p.token_id AND c.status = 'current'
 WHERE p.token_id >= sqlc.arg(first) AND p.token_id <= sqlc.arg(last) AND p.status = 'previous'
 ORDER BY c.token_id, c.id;
